@@ -1,0 +1,40 @@
+"""The one place that opens Taichi.
+
+In: the wanted architecture and thread count. Out: Taichi initialised once per process. `fast_math` stays off because it
+lets the compiler re-associate sums and so breaks "same shot, same bits"; the offline kernel cache is on so that a second
+start compiles nothing. A second call with the same settings does nothing; with other settings it is an error, because a
+second `ti.init` silently destroys every field.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+Arch = Literal["cpu", "cuda"]
+_opened: tuple[str, int, bool] | None = None
+
+
+def taichi_open(arch: Arch = "cpu", threads: int = 0, debug: bool = False) -> None:
+    """Initialise Taichi once. `threads` 0 means DEMOLISH_THREADS, else all cores. Raises RuntimeError on a second, different call."""
+    global _opened
+    threads = threads or int(os.environ.get("DEMOLISH_THREADS", "0")) or (os.cpu_count() or 1)
+    debug = debug or os.environ.get("DEMOLISH_DEBUG", "") == "1"
+    wanted = (arch, threads, debug)
+    if _opened is not None:
+        if _opened != wanted:
+            raise RuntimeError(f"Taichi is open as {_opened}; a second start as {wanted} would wipe its fields")
+        return
+    import taichi as ti
+
+    ti.init(
+        arch={"cpu": ti.cpu, "cuda": ti.cuda}[arch],
+        cpu_max_num_threads=threads,
+        debug=debug,
+        fast_math=False,
+        default_fp=ti.f32,
+        default_ip=ti.i32,
+        offline_cache=True,
+        log_level=ti.WARN,
+    )
+    _opened = wanted
