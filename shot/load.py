@@ -1,0 +1,187 @@
+"""Shot files: TOML in, a checked `Shot` out, every mistake as one clear sentence.
+
+Layers, later ones win: defaults in `shot/params.py`, the shot named by `extends` (recursively), the file, then each
+`key=value` override. Tables merge key by key; lists (events) are replaced whole. A shot is named by a path or by the
+bare name of a bundled one. Values of overrides are TOML; a bare word is a string. Raises ShotError before any work.
+"""
+
+from __future__ import annotations
+
+import tomllib
+import typing
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from shot.errors import ShotError, nearest
+from shot.params import Shot
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checked shot and where it came from."""
+
+    shot: Shot
+    path: Path  # the shot file
+    overrides: tuple[str, ...]
+
+    @property
+    def base(self) -> Path:
+        """Folder against which relative asset paths are read."""
+        return self.path.parent
+
+
+def shot_load(name: str | Path, overrides: Sequence[str] = (), bundled: Path | None = None) -> Loaded:
+    """Read, merge and check a shot. Raises ShotError naming file, key, value and what is allowed."""
+    path = shot_path(name, Path.cwd(), bundled)
+    values = _read_merged(path, bundled, ())
+    origin = {key: str(path) for key in _leaves(values)}
+    for override in overrides:
+        key, value = _override(override)
+        _assign(values, key, value)
+        origin[key] = f"-s {override}"
+    values.setdefault("name", path.stem)
+    try:
+        return Loaded(Shot.model_validate(values), path, tuple(overrides))
+    except ValidationError as error:
+        raise ShotError(_sentence(error, origin, str(path))) from None
+
+
+def shot_path(name: str | Path, folder: Path, bundled: Path | None) -> Path:
+    """File of a shot named by path or by bundled name. Raises ShotError with the nearest bundled name."""
+    direct = (folder / name).resolve()
+    if direct.is_file():
+        return direct
+    known = {p.stem: p for p in sorted(bundled.glob("*.toml"))} if bundled else {}
+    if str(name).removesuffix(".toml") in known:
+        return known[str(name).removesuffix(".toml")]
+    hint = nearest(Path(name).stem, known)
+    listed = f"; bundled shots: {', '.join(known)}" if known else ""
+    raise ShotError(f"{name}: no such shot file{hint}{listed}")
+
+
+def param_rows(model: type[BaseModel] = Shot, prefix: str = "") -> Iterator[dict[str, str]]:
+    """One row per parameter: key, type, default, unit, range, text."""
+    for name, field in model.model_fields.items():
+        key = f"{prefix}{name}"
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from param_rows(kind, f"{key}.")
+            continue
+        arguments = typing.get_args(kind)
+        if arguments and isinstance(arguments[0], type) and issubclass(arguments[0], BaseModel):
+            yield from param_rows(arguments[0], f"{key}.0.")
+            continue
+        extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+        yield {
+            "key": key,
+            "type": getattr(kind, "__name__", str(kind)) if not arguments else str(kind).replace("typing.", ""),
+            "default": repr(field.get_default(call_default_factory=True)),
+            "unit": str(extra.get("unit", "")),
+            "range": _range(field.metadata),
+            "text": field.description or "",
+        }
+
+
+def _range(metadata: Sequence[object]) -> str:
+    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<", "pattern": "matches"}
+    return ", ".join(f"{sign} {getattr(m, k)}" for m in metadata for k, sign in signs.items() if getattr(m, k, None) is not None)
+
+
+def _read_merged(path: Path, bundled: Path | None, seen: tuple[Path, ...]) -> dict:
+    if path in seen:
+        raise ShotError(f"{path}: extends itself through {' -> '.join(p.name for p in (*seen, path))}")
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ShotError(f"{path}: not TOML: {error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ShotError(f"{path}: cannot be read: {error}") from None
+    parent = values.get("extends", "")
+    if not isinstance(parent, str):
+        raise ShotError(f"{path}: extends = {parent!r}: want the name of one shot")
+    if not parent:
+        return values
+    try:
+        parent_path = shot_path(parent if parent.endswith(".toml") else f"{parent}.toml", path.parent, bundled)
+    except ShotError as error:
+        raise ShotError(f"{path}: extends = {parent!r}: {error}") from None
+    inherited = _read_merged(parent_path, bundled, (*seen, path))
+    inherited.pop("name", None)
+    mesh = inherited.get("building", {}).get("file")
+    if isinstance(mesh, str) and mesh:
+        inherited["building"]["file"] = str((parent_path.parent / mesh).resolve())
+    return _merge(inherited, values)
+
+
+def _merge(under: dict, over: dict) -> dict:
+    merged = dict(under)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _override(text: str) -> tuple[str, object]:
+    key, sign, raw = text.partition("=")
+    if not sign or not key.strip():
+        raise ShotError(f"-s {text}: want key=value")
+    try:
+        value = tomllib.loads(f"v = {raw}")["v"]
+    except tomllib.TOMLDecodeError:
+        value = raw
+    return key.strip(), value
+
+
+def _assign(values: dict, key: str, value: object) -> None:
+    parts = key.split(".")
+    here: typing.Any = values
+    for depth, part in enumerate(parts):
+        last = depth == len(parts) - 1
+        if isinstance(here, list):
+            if not part.isdigit() or int(part) >= len(here):
+                raise ShotError(f"-s {key}: there are {len(here)} entries, want an index 0..{len(here) - 1}")
+            if last:
+                here[int(part)] = value
+            else:
+                here = here[int(part)]
+        elif last:
+            here[part] = value
+        else:
+            if not isinstance(here.setdefault(part, {}), dict | list):
+                raise ShotError(f"-s {key}: {'.'.join(parts[: depth + 1])} is a value, not a table")
+            here = here[part]
+
+
+def _leaves(values: dict, prefix: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def _sentence(error: ValidationError, origin: dict[str, str], path: str) -> str:
+    """The first mistake in one sentence, and how many more there are."""
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    key = ".".join(str(part) for part in first["loc"])
+    where = origin.get(key, path)
+    more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
+    if first["type"] == "extra_forbidden":
+        known = [row["key"] for row in param_rows()]
+        table = key.rpartition(".")[0]
+        if len(first["loc"]) == 1 or not any(k.startswith(f"{table}.") for k in known):
+            hint = nearest(key, [*known, *{k.split(".")[0] for k in known}])
+        else:
+            hint = nearest(key, known)
+        return f"{where}: {key}: no such parameter{hint}{more}"
+    if not key:
+        return f"{where}: {first['msg'].removeprefix('Value error, ')}{more}"
+    rows = {row["key"]: row for row in param_rows()}
+    row = rows.get(".".join("0" if part.isdigit() else part for part in key.split(".")), {})
+    unit = f" [{row['unit']}]" if row.get("unit") else ""
+    allowed = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
+    return f"{where}: {key} = {first['input']!r}: {allowed}{unit}{more}"
