@@ -1,0 +1,222 @@
+"""The main job: a shot in, finished frames out, everything already made taken from the store.
+
+In: a loaded shot, frames, the last stage, folders. Out: a `Run` with the take's folder and figures. A killed run leaves
+partial results; running again goes on from the last finished frame and ends bit-identical. A result found damaged while it is
+read is demoted and made again. A full disk, an unwritable folder or a missing device is one clear error.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import platform
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pipeline.digest import digest, library_versions
+from pipeline.plan import Step, plan, shot_hash
+from pipeline.progress import Quiet, Reporter
+from pipeline.store import Entry, cache_folder, folder_writable
+from shot.errors import MissingResource
+from shot.frames import DamagedFile, file_publish
+from shot.load import Loaded
+from shot.params import Shot
+
+RETRIES = 3  # times a damaged input is made again before the run gives up
+
+
+@dataclass
+class Run:
+    """A finished run: where people look, and its figures."""
+
+    folder: Path
+    shot: Shot
+    frames: list[int]
+    keys: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    hits: list[str] = field(default_factory=list)
+    results: dict[str, Any] = field(default_factory=dict)
+    delivered: dict[str, Any] = field(default_factory=dict)
+
+
+def run(
+    loaded: Loaded, frames: Sequence[int] | None = None, last: str = "deliver", out: Path | None = None,
+    root: Path | None = None, reporter: Reporter | None = None, take: str = "",
+) -> Run:
+    """Make the frames of a shot up to the stage `last`.
+
+    `frames` None is all of them, `root` None the user's cache folder, `out` None is runs/<shot>/<take>."""
+    reporter = reporter or Quiet()
+    root = root or cache_folder()
+    wanted = sorted(frames) if frames is not None else list(loaded.shot.frame_range)
+    folder_writable(root, "cache folder")
+    steps = plan(loaded, wanted, last, root)
+    folder = out or take_folder(Path("runs"), loaded.shot, take)
+    if last == "deliver":
+        folder_writable(folder, "output folder")
+    done = Run(folder, loaded.shot, wanted)
+    try:
+        for step in steps:
+            _stage_run(step, steps, loaded, done, reporter)
+        if last == "deliver":
+            _deliver(loaded, done, reporter)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise MissingResource(
+                f"disk full while writing {error.filename or root}; what is finished is kept: free some space "
+                "(`demolish cache prune`) and run again"
+            ) from None
+        raise
+    return done
+
+
+def take_folder(runs: Path, shot: Shot, take: str = "") -> Path:
+    """runs/<shot>/<take>; without a name, the take that already holds this very shot, or the next number."""
+    base = runs / shot.name
+    if take:
+        return base / take
+    wanted = shot_hash(shot)
+    taken = sorted(p for p in base.glob("t[0-9][0-9][0-9]") if p.is_dir())
+    for path in reversed(taken):
+        try:
+            if json.loads((path / "run.json").read_text())["shot_hash"] == wanted:
+                return path
+        except (OSError, ValueError, KeyError):
+            continue
+    return base / f"t{int(taken[-1].name[1:]) + 1 if taken else 1:03d}"
+
+
+def _stage_run(step: Step, steps: list[Step], loaded: Loaded, done: Run, reporter: Reporter, attempt: int = 0) -> None:
+    """Open a stage's result from the store, or make what is missing of it."""
+    stage, entry = step.stage, step.entry
+    done.keys[stage.name] = entry.key
+    if not entry.hit(step.frames, reporter.line):
+        began = time.monotonic()
+        try:
+            _stage_make(step, loaded, done, reporter)
+        except DamagedFile as error:
+            owner = next((s for s in steps if str(s.entry.whole) in str(error)), None)
+            if owner is None or attempt >= RETRIES:
+                raise
+            reporter.line(f"{owner.stage.name}: {error}; making it again")
+            owner.entry.demote()
+            for again in steps[steps.index(owner) : steps.index(step)]:
+                _stage_run(again, steps, loaded, done, reporter, attempt + 1)
+            _stage_run(step, steps, loaded, done, reporter, attempt + 1)
+            return
+        done.seconds[stage.name] = done.seconds.get(stage.name, 0.0) + time.monotonic() - began
+    else:
+        done.hits.append(stage.name)
+        reporter.line(f"{stage.name}: from the store ({entry.key})")
+    os.utime(entry.whole)
+    done.results[stage.name] = stage.open(entry.folder())
+
+
+def _stage_make(step: Step, loaded: Loaded, done: Run, reporter: Reporter) -> None:
+    from pipeline.stages import Work
+
+    stage, entry = step.stage, step.entry
+    with entry.writing(reporter.line):
+        if entry.hit(step.frames, reporter.line):  # another process made it while this one waited
+            return
+        folder = entry.open_partial()
+        have = sum(folder.has_frame(f) for f in step.frames)
+        reporter.stage(stage.name, max(len(step.frames) - have, 0) or 1)
+        if have:
+            reporter.line(f"{stage.name}: going on after {have} finished frames")
+        began = time.monotonic()
+        stage.make(Work(step.shot, loaded.base, folder, step.frames, reporter.advance), done.results)
+        entry.publish(step.frames, step.made_from)
+        _timing_note(entry, (time.monotonic() - began) / max(len(step.frames) - have, 1))
+
+
+def _timing_note(entry: Entry, seconds: float) -> None:
+    """Remember seconds and bytes per frame of a stage on this machine, for the estimates of a dry run."""
+    manifest = entry.manifest() or {"files": {}, "frames": []}
+    size = sum(size for size, _ in manifest["files"].values()) / max(len(manifest["frames"]), 1)
+    file_publish(entry.root / entry.stage / "timing.json", json.dumps({"seconds": seconds, "bytes": size}).encode())
+
+
+def _deliver(loaded: Loaded, done: Run, reporter: Reporter) -> None:
+    from pipeline.digest import shot_trimmed
+    from render.deliver import deliver
+
+    shot = shot_trimmed(loaded.shot, ("output", "camera", "refine"))
+    shot = shot.model_copy(update={"name": loaded.shot.name, "frames": loaded.shot.frames})
+    facts = provenance(loaded, done)
+    reporter.stage("deliver", len(done.frames))
+    began = time.monotonic()
+    fragments = done.results["shatter"][0]
+    done.delivered = deliver(
+        shot, fragments, done.results["draw"], done.results.get("refine"), done.folder, done.frames, reporter.advance, facts,
+    )
+    if "simulate" in done.results:
+        from render.energy_plot import energy_plot
+
+        done.delivered["energy_plot"] = str(energy_plot(done.results["simulate"], done.folder / "energy.png", loaded.shot))
+    done.seconds["deliver"] = time.monotonic() - began
+    write_run_json(loaded, done, facts)
+
+
+def provenance(loaded: Loaded, done: Run) -> dict[str, str]:
+    """What every delivered file carries: the same for the same shot, code and device, whatever the host and hour."""
+    models = {}
+    for name in ("upsample", "refine"):
+        if name in done.keys:
+            stage = next(s for s in _stages() if s.name == name)
+            from pipeline.stages import asset_digests
+
+            models.update({f"{name}_{k}": v for k, v in asset_digests(stage.assets(loaded.shot, loaded.base)).items()})
+    from pipeline.plan import device_of
+
+    return {
+        "version": metadata.version("demolish"),
+        "shot": loaded.shot.name,
+        "shot_hash": shot_hash(loaded.shot),
+        "seed": str(loaded.shot.seed),
+        "device": device_of("refine", loaded.shot),
+        "models": json.dumps(models, sort_keys=True),
+        "keys": digest(done.keys),
+    }
+
+
+def _stages():
+    from pipeline.stages import STAGES
+
+    return STAGES
+
+
+def write_run_json(loaded: Loaded, done: Run, facts: dict[str, str]) -> None:
+    """run.json: provenance, host, time, command line, keys and seconds per stage; stages taken from the store keep their old seconds."""
+    path = done.folder / "run.json"
+    try:
+        before = json.loads(path.read_text())
+    except (OSError, ValueError):
+        before = {}
+    seconds = {**before.get("seconds", {}), **{k: round(v, 3) for k, v in done.seconds.items()}}
+    report = {
+        **facts,
+        "models": json.loads(facts["models"]),
+        "seed": loaded.shot.seed,
+        "frames": [done.frames[0], done.frames[-1], len(done.frames)],
+        "stage_keys": done.keys,
+        "seconds": seconds,
+        "from_store": done.hits,
+        "libraries": library_versions(("numpy", "scipy", "taichi", "pyrender", "onnxruntime", "OpenEXR", "manifold3d")),
+        "python": platform.python_version(),
+        "host": socket.gethostname(),
+        "cores": os.cpu_count(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "delivered": done.delivered,
+        "shot_values": loaded.shot.model_dump(mode="json"),
+    }
+    file_publish(path, json.dumps(report, indent=1, sort_keys=True, default=str).encode())
