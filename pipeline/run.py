@@ -147,9 +147,10 @@ def _timing_note(entry: Entry, seconds: float) -> None:
 
 def _deliver(loaded: Loaded, done: Run, reporter: Reporter) -> None:
     from pipeline.digest import shot_trimmed
+    from pipeline.stages import DELIVERY
     from render.deliver import deliver
 
-    shot = shot_trimmed(loaded.shot, ("output", "camera", "refine"))
+    shot = shot_trimmed(loaded.shot, DELIVERY)
     shot = shot.model_copy(update={"name": loaded.shot.name, "frames": loaded.shot.frames})
     facts = provenance(loaded, done)
     reporter.stage("deliver", len(done.frames))

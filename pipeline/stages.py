@@ -182,6 +182,7 @@ STAGES: tuple[Stage, ...] = (
         _refine, results.Refined, _refine_weights,
     ),
 )
+DELIVERY = ("output", "camera", "refine")  # what `deliver` reads; it writes into the take's folder, not into the store
 STAGE_NAMES = (*(stage.name for stage in STAGES), "deliver")
 
 

@@ -1,0 +1,79 @@
+"""Shot files: layering, overrides, and one clear sentence for every mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from shot.errors import ShotError
+from shot.load import param_rows, shot_load
+from shot.params import Shot
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    """A shot file."""
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def test_layers_in_order(tmp_path: Path):
+    """Defaults, then extends, then the file, then -s; tables merge, lists are replaced."""
+    write(tmp_path, "base.toml", "[sim]\ngravity = 1.5\nsteps_scale = 3\n[[events]]\nframe = 1003\n[[events]]\nframe = 1004\n")
+    path = write(tmp_path, "child.toml", 'extends = "base"\n[sim]\nsteps_scale = 2\n[[events]]\nframe = 1010\n')
+    shot = shot_load(path, ["camera.width=128", "events.0.frame=1012", "refine.backend=none"]).shot
+    assert (shot.sim.gravity, shot.sim.steps_scale, shot.sim.break_rounds) == (1.5, 2, Shot().sim.break_rounds)
+    assert [event.frame for event in shot.events] == [1012]
+    assert (shot.camera.width, shot.refine.backend, shot.name) == (128, "none", "child")
+
+
+def test_mesh_path_of_a_parent_stays_beside_the_parent(tmp_path: Path):
+    """A relative mesh file inherited through `extends` is read beside the file that named it."""
+    (tmp_path / "lib").mkdir()
+    write(tmp_path / "lib", "house.toml", '[building]\nkind = "mesh"\nfile = "house.glb"\n')
+    path = write(tmp_path, "mine.toml", 'extends = "lib/house"\n')
+    assert shot_load(path).shot.building.file == str((tmp_path / "lib" / "house.glb").resolve())
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "words"),
+    [
+        ("[sim]\ngravty = 3\n", [], ("sim.gravty", "no such parameter", "sim.gravity", "bad.toml")),
+        ("[simm]\ngravity = 3\n", [], ("simm", "did you mean sim")),
+        ("[sim]\nsteps_scale = 0\n", [], ("sim.steps_scale = 0", "greater than or equal to 1", "bad.toml")),
+        ("", ["dust.cell=wide"], ("-s dust.cell=wide", "'wide'", "[m]")),
+        ("", ["dust.cell"], ("want key=value",)),
+        ("[sim\n", [], ("not TOML", "bad.toml")),
+        ('extends = "bad"\n', [], ("extends itself",)),
+        ('extends = "nowhere"\n', [], ("no such shot file",)),
+        ('[building]\nkind = "mesh"\n', [], ("building.file is empty",)),
+        ('[refine]\nbackend = "magic"\n', [], ("refine.backend = 'magic'", "'embedded'")),
+        ("[sim]\ngravity = nan\n", [], ("sim.gravity", "finite")),
+        ("", ["events.0.frame=3"], ("events",)),
+    ],
+)
+def test_mistakes_say_where_what_and_what_is_allowed(tmp_path: Path, text: str, overrides: list[str], words: tuple[str, ...]):
+    """Each mistake is a ShotError naming file or override, key, value and what is allowed."""
+    path = write(tmp_path, "bad.toml", text)
+    with pytest.raises(ShotError) as error:
+        shot_load(path, overrides)
+    for word in words:
+        assert word in str(error.value)
+    assert "\n" not in str(error.value)
+    assert error.value.exit_code == 3
+
+
+def test_missing_shot_names_the_nearest_bundled(tmp_path: Path):
+    """A wrong bundled name gets the nearest right one."""
+    write(tmp_path, "apartment_block.toml", "")
+    with pytest.raises(ShotError, match="did you mean apartment_block"):
+        shot_load("appartment_block", bundled=tmp_path)
+
+
+def test_every_parameter_has_a_sentence():
+    """Each row of `demolish params` carries type, default and what it does to the picture."""
+    rows = list(param_rows())
+    assert len(rows) > 100
+    assert all(row["text"] and row["type"] for row in rows if row["key"] != "name")
+    assert len({row["key"] for row in rows}) == len(rows)
