@@ -41,13 +41,16 @@ class Building(Table):
     beam_depth: float = param(0.45, "m", "depth of a beam below the slab", ge=0.15, le=2.0)
     beam_width: float = param(0.3, "m", "width of a beam", ge=0.1, le=2.0)
     slab: float = param(0.18, "m", "slab thickness", ge=0.08, le=1.0)
-    core: bool = param(True, "", "a concrete lift and stair core; stiffens one bay and falls last")
+    core: bool = param(True, "", "a concrete lift and stair core; stiffens one bay and falls last; wants two bays each way")
     core_thickness: float = param(0.25, "m", "wall thickness of the core", ge=0.1, le=1.0)
-    infill: Fraction = param(0.75, "", "share of outer bays on the blind sides filled with brick")
+    infill: Fraction = param(1.0, "", "share of outer bays on the blind sides filled with brick")
     infill_thickness: float = param(0.2, "m", "thickness of the brick infill", ge=0.05, le=0.6)
     facade: Fraction = param(1.0, "", "share of the bays on the street sides closed by facade panels with windows")
     facade_thickness: float = param(0.12, "m", "thickness of the facade panels", ge=0.04, le=0.5)
-    window: Fraction = param(0.45, "", "share of a facade bay that is window opening")
+    window: Fraction = param(0.45, "", "share of the clear facade bay, floor to beam, that is window opening")
+    sill: float = param(0.9, "m", "height of the window sills and of the balcony parapets", ge=0.0, le=2.0)
+    door_width: float = param(1.2, "m", "width of the door openings of the core", ge=0.5, le=4.0)
+    door_height: float = param(2.1, "m", "height of the door openings of the core", ge=1.5, le=4.0)
     balcony: float = param(1.1, "m", "depth of the balconies on the street side; 0 for none", ge=0.0, le=3.0)
     ground_floor_open: bool = param(True, "", "shops: no infill between the ground-floor columns on the street sides")
     parapet: float = param(1.0, "m", "height of the wall around the roof; 0 for none", ge=0.0, le=3.0)
@@ -56,6 +59,7 @@ class Building(Table):
     up: Literal["y", "z", "x"] = param("y", "", "axis of the mesh file that points up")
     material: str = param("concrete", "", "material of an imported mesh, a key of [materials]")
     shell_thickness: float = param(0.15, "m", "wall thickness given to imported surfaces that enclose nothing", ge=0.02, le=2)
+    hole_limit: Fraction = param(0.1, "", "holes up to this share of a shell's surface are closed; a shell with larger openings is a surface")
 
 
 class Material(Table):
@@ -150,6 +154,11 @@ class Debris(Table):
     kinetic_share: float = param(0.1, "", "most of an event's energy that flies away with its debris", ge=0, le=1)
     bounce: Fraction = param(0.25, "", "speed kept when a piece hits ground or rubble")
     friction: float = param(0.6, "", "friction of small pieces", ge=0, le=2)
+    comminution: Fraction = param(0.02, "", "share of the energy lost in impacts and crushing that breaks material; more debris and dust")
+    share: Fraction = param(0.25, "", "most of a fragment's mass that it sheds over the whole shot")
+    falloff: float = param(0.2, "", "how much faster small pieces fly: speed ~ size^-falloff", ge=0, le=1)
+    drag: float = param(0.8, "", "drag coefficient of angular pieces in air; higher stops grit sooner", ge=0, le=5)
+    steps: int = param(4, "", "sub-steps of a frame in the motion of small pieces", ge=1, le=64)
 
 
 class Dust(Table):
