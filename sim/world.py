@@ -1,0 +1,355 @@
+# pyright: basic, reportInvalidTypeForm=false
+"""The rigid bodies of a collapse: their state, their hulls, their contacts, and how all of it is set, read and saved.
+
+In: Fragments (rest masses, hulls). Out: a World, owner of every Taichi array of the contact solver.
+
+A cluster of bonded fragments is ONE body. Body slot b = the lowest fragment index of the cluster, so labels are stable and
+arrays of bodies have length F; slots that name no cluster are EMPTY. Every rest orientation is the identity, hence
+a fragment's pose is (x_b + R(q_b) offset_f, q_b) with offset_f = rest position of f - rest centre of mass of b.
+A body bonded to the ground is FIXED (inverse mass 0; it moves only if its pose is written); its fragments still report forces.
+The ground is the half-space y <= 0, exact and without a hull. Fragments of one body never collide.
+
+The contact solver, from outside (host arrays are numpy; F fragments):
+    world = world_create(fragments, friction, shrink)      friction (F) per fragment; all one-fragment bodies at rest, free
+    bodies_split(world, label, fixed)                       regroup: label (F) lowest fragment of each one's cluster, fixed (F) bool
+    bodies_write(world, x, q, v, w) / bodies_read(world)    whole-body state, slots as above; read gives Bodies
+    fragments_read(world) -> Poses                          position, rotation, velocity, angular velocity per fragment
+    joints_set(world, joints) / joints_read(world)          elastoplastic six-row hinges between bodies (sim/joint.py)
+    contact_step(world, h, settings, acceleration)          one step (sim/solve.py); acceleration (F, 3) [m/s2] beside gravity
+    forces_read(world) -> force (F, 3) [N], moment (F, 3)   mean of the step, contact + joints, about each fragment's centre
+    contacts_read(world) -> Contacts                        touching points of the last step, sorted by (a, b, feature)
+    energy_read(world) -> dict                              work terms of the last step [J]
+    state_snapshot(world); state_restore(world)             within one step: re-solve after bonds broke, on the device
+    world_save(world) -> dict; world_load(world, dict)      complete state, bit-identical continuation
+    world_digest(world) -> int                              u64 of x, q, v, w, state, fragment_body
+
+x is f64: a 300 m scene leaves f32 an ulp of 30 um, as large as resting overlaps. Velocities, increments, arms and hulls are f32, always
+relative to a centre of mass. Arrays are ti.ndarray in argument packs: another size, another scene, a resized contact list compile nothing.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+
+import numpy as np
+import taichi as ti
+
+from shot.results import Fragments
+from shot.rotation import rotate
+from sim.hull import HullTable, hull_table
+
+EMPTY, FIXED, AWAKE, ASLEEP = 0, 1, 2, 3
+POINTS = 4  # contact points of one hull pair
+
+_f3, _f4, _d3, _m3 = ti.types.vector(3, ti.f32), ti.types.vector(4, ti.f32), ti.types.vector(3, ti.f64), ti.types.matrix(3, 3, ti.f32)
+_f3x2 = ti.types.vector(6, ti.f32)
+_i2, _f2 = ti.types.vector(2, ti.i32), ti.types.vector(2, ti.f32)
+
+BODY = {
+    "x": _d3,  # [m] centre of mass, world
+    "q": _f4,  # rotation (w, x, y, z), body to world
+    "v": _f3,  # [m/s]
+    "w": _f3,  # [rad/s] world
+    "v_before": _f3,  # [m/s] v one step earlier, for the first guess of the sweep
+    "mass": ti.f32,  # [kg]
+    "inertia": _m3,  # [kg m2] about the centre of mass, rest axes
+    "inertia_inverse": _m3,
+    "radius": ti.f32,  # [m] farthest hull vertex from the centre of mass
+    "state": ti.i32,  # EMPTY, FIXED, AWAKE, ASLEEP
+    "calm": ti.f32,  # [s] slow for so long
+    "peak": _f2,  # [m/s] highest speed in the first and the second half of that time
+    "load": _f3,  # [N] contact and joint force when it fell asleep: a change wakes it
+    "load_moment": _f3,  # [N m]
+}
+FRAGMENT = {
+    "body": ti.i32,
+    "offset": _f3,  # [m] from the body's centre of mass, rest axes
+    "friction": ti.f32,
+    "mass": ti.f32,  # [kg]
+    "force": _f3,  # [N] contact and joints, mean of the last step
+    "moment": _f3,  # [N m] about the fragment's centre
+}
+CONTACT = {
+    "pair": _i2,  # hulls a < b; b = -1 is the ground; sorted by (a, b)
+    "body": _i2,  # of a and b; -1 the ground
+    "count": ti.i32,  # points, 1..POINTS
+    "normal": _f3,  # unit, from a to b
+    "friction": ti.f32,
+    "gap": ti.f32,  # [m] overlap at birth that is still allowed
+    "arm_a": _f3,  # [m] per point: from the body's centre of mass, world axes
+    "arm_b": _f3,
+    "separation": ti.f32,  # [m] per point at the start of the step, gap included
+    "feature": ti.i32,  # per point: which features of the two hulls met
+    "slip": _f3,  # [m] per point: tangential offset carried while sticking
+    "force_n": ti.f32,  # [N] per point, <= 0: the multiplier of the normal row
+    "force_t": _f3,  # [N] per point: friction on b is -force_t
+    "penalty": _f2,  # [N/m] per point: normal, tangential
+    "approach": _f3,  # [m/s] per point: velocity of b minus a before the step
+}
+JOINT = {
+    "fragment": _i2,  # a, b; b = -1 is the ground
+    "bond": ti.i32,  # whose bars these are: multipliers and plastic flow follow it when joints are set anew
+    "anchor_a": _f3,  # [m] from the centre of fragment a at rest
+    "anchor_b": _f3,
+    "normal": _f3,  # at rest, from a to b; rows are N, V1, V2 along and T, M1, M2 about (normal, axis, normal x axis) turning with a
+    "axis": _f3,
+    "stiffness": _f3x2,  # [N/m], [N m/rad]
+    "limit": _f3x2,  # [N], [N m] yield
+    "plastic": _f3x2,  # [m], [rad] permanent
+    "flowed": _f3x2,  # [m], [rad] sum of |increments of plastic|
+    "force": _f3x2,  # [N], [N m] carried in the rows' frame
+    "penalty": _f3x2,  # [N/m], [N m/rad]
+}
+PER_POINT = frozenset({"arm_a", "arm_b", "separation", "feature", "slip", "force_n", "force_t", "penalty", "approach"})
+
+
+def pack_type(columns: dict):
+    """Argument pack of one-dimensional arrays with these element types."""
+    return ti.types.argpack(**{name: ti.types.ndarray(dtype=element, ndim=1) for name, element in columns.items()})
+
+
+BodyPack, FragmentPack, ContactPack, JointPack = pack_type(BODY), pack_type(FRAGMENT), pack_type(CONTACT), pack_type(JOINT)
+
+
+@dataclass
+class Table:
+    """Arrays of one kind and the argument pack that hands them to kernels."""
+
+    columns: dict
+    size: int
+    type: object
+    array: dict = field(default_factory=dict)
+    pack: object = None
+
+    def __post_init__(self):
+        self.array = {k: ti.ndarray(e, max(1, self.length(k))) for k, e in self.columns.items()}
+        for a in self.array.values():
+            a.fill(0)
+        self.pack = self.type(**self.array)
+
+    def length(self, name: str) -> int:
+        """Rows of a column."""
+        return self.size * (POINTS if self.columns is CONTACT and name in PER_POINT else 1)
+
+
+@dataclass(frozen=True)
+class Bodies:
+    """Whole-body state on the host; slots that name no cluster have state EMPTY."""
+
+    x: np.ndarray  # (F, 3) f64 [m]
+    q: np.ndarray  # (F, 4) f32
+    v: np.ndarray  # (F, 3) f32 [m/s]
+    w: np.ndarray  # (F, 3) f32 [rad/s]
+    mass: np.ndarray  # (F) f32 [kg]
+    state: np.ndarray  # (F) i32
+    com: np.ndarray  # (F, 3) f64 [m] rest centre of mass
+
+
+@dataclass(frozen=True)
+class Poses:
+    """Fragments on the host."""
+
+    position: np.ndarray  # (F, 3) f64 [m] centre of mass
+    rotation: np.ndarray  # (F, 4) f32
+    velocity: np.ndarray  # (F, 3) f32 [m/s]
+    angular_velocity: np.ndarray  # (F, 3) f32 [rad/s]
+    body: np.ndarray  # (F) i32
+    state: np.ndarray  # (F) i32, that of its body
+
+
+@dataclass(frozen=True)
+class Contacts:
+    """Touching points of the last step, sorted by (a, b, feature)."""
+
+    fragment: np.ndarray  # (N, 2) i32 a, b; b = -1 the ground
+    position: np.ndarray  # (N, 3) f64 [m]
+    normal: np.ndarray  # (N, 3) f32 from a to b
+    impulse: np.ndarray  # (N, 3) f32 [N s] on b over the step
+    velocity: np.ndarray  # (N, 3) f32 [m/s] of b minus a before the step
+    energy: np.ndarray  # (N) f32 [J] dissipated there over the step, an estimate
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a step needs of shot.params.Sim."""
+
+    gravity: float  # [m/s2] downwards
+    iterations: int
+    friction_ground: float
+    sleep_speed: float  # [m/s]
+    sleep_time: float  # [s]
+
+
+class World:
+    """Owner of the solver's arrays. Made by `world_create`; behaviour lives in functions."""
+
+    def __init__(self, fragments: Fragments, friction: np.ndarray, hulls: HullTable, radius: np.ndarray):
+        count = fragments.count
+        self.count = count
+        self.rest = np.asarray(fragments.position, np.float64)
+        self.rest_mass = np.asarray(fragments.mass, np.float64)
+        self.rest_inertia = np.asarray(fragments.inertia, np.float64)
+        self.rest_radius = radius  # (F) f64 [m] farthest hull vertex from each fragment's centre
+        self.mass_scale = float(np.median(self.rest_mass))  # [kg] medians: one giant among bricks must not set the scale
+        self.length_scale = float(np.median(np.cbrt(np.asarray(fragments.volume, np.float64))))  # [m]
+        self.hulls = hulls
+        self.body = Table(BODY, count, BodyPack)
+        self.fragment = Table(FRAGMENT, count, FragmentPack)
+        self.contact = [Table(CONTACT, 8 * hulls.count + 64, ContactPack) for _ in range(3)]
+        self.contact_now = 0  # index of the last step's list; one of the others is written next, one may be held by a snapshot
+        self.contact_count = 0
+        self.joint = Table(JOINT, 1, JointPack)
+        self.joint_count = 0
+        self.label = np.arange(count, dtype=np.int32)  # host mirrors of what only the host changes
+        self.fixed = np.zeros(count, bool)
+        self.com = self.rest.copy()
+        self.energy: dict[str, float] = {}
+        self.snapshot: dict | None = None
+        self.work = None  # scratch of sim/solve.py, rebuilt when missing, no part of the state
+        self.fragment.array["friction"].from_numpy(np.asarray(friction, np.float32))
+        self.fragment.array["mass"].from_numpy(self.rest_mass.astype(np.float32))
+
+
+def world_create(fragments: Fragments, friction: np.ndarray, shrink: float) -> World:
+    """All fragments at rest, each its own free body. friction (F); hulls shrink by this share about their centres.
+
+    Raises ValueError for a hull without volume.
+    """
+    hulls, radius = hull_table(fragments, shrink)
+    world = World(fragments, friction, hulls, radius)
+    count = world.count
+    q = np.tile(np.array([1, 0, 0, 0], np.float32), (count, 1))
+    zero = np.zeros((count, 3), np.float32)
+    _bodies_group(world, np.ones(count, bool), world.rest, q, zero, zero, np.full(count, AWAKE, np.int32))
+    return world
+
+
+def bodies_split(world: World, label: np.ndarray, fixed: np.ndarray) -> None:
+    """Regroup fragments into bodies: label (F) = lowest fragment of the cluster, fixed (F) = cluster holds to the ground.
+
+    New bodies inherit their mother's rigid motion at their own centre of mass: v + w x r, w (momentum is conserved).
+    Bodies whose members and fixity stay the same are untouched. Raises ValueError if fragments of different bodies would
+    join, unless all fragments are at rest in their rest pose.
+    """
+    label, fixed = np.asarray(label, np.int32), np.asarray(fixed, bool)
+    old = world.label
+    size_new = np.bincount(label, minlength=world.count)
+    size_old = np.bincount(old, minlength=world.count)
+    changed = (label != old) | (size_new[label] != size_old[old]) | (fixed != world.fixed)
+    if not changed.any():
+        return
+    mother = old[label]  # body of each new cluster's lowest fragment
+    now = bodies_read(world)
+    joined = (old != mother) & changed
+    if joined.any():
+        here = now.x[old] + rotate(now.q[old], world.rest - world.com[old])
+        rigid = now.x[mother] + rotate(now.q[mother], world.rest - world.com[mother])
+        if np.abs(here - rigid)[joined].max() > 1e-4 * world.length_scale or np.abs(now.q[old] - now.q[mother])[joined].max() > 1e-4:
+            raise ValueError(f"fragment {int(np.flatnonzero(joined)[0])} cannot join a body that has moved away from it")
+    world.label, world.fixed = label, fixed
+    com = _segment_mean(label, world.rest_mass, world.rest)
+    x, v = now.x.copy(), now.v.copy()
+    slot = np.unique(label[changed])
+    m = mother[slot]
+    r = rotate(now.q[m], com[slot] - world.com[m])
+    x[slot] = now.x[m] + r
+    q, w = now.q.copy(), now.w.copy()
+    q[slot], w[slot] = now.q[m], now.w[m]
+    v[slot] = now.v[m] + np.cross(now.w[m], r)
+    still = fixed[slot]
+    v[slot[still]] = 0
+    w[slot[still]] = 0
+    state = np.full(world.count, EMPTY, np.int32)
+    state[label] = now.state[label]
+    state[slot] = np.where(still, FIXED, AWAKE)
+    _bodies_group(world, changed, x, q, v, w, state)
+
+
+def _segment_mean(label: np.ndarray, weight: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Weighted mean of value (F, k) over each label, in slots; zero elsewhere."""
+    total = np.bincount(label, weight, minlength=len(label))
+    sums = np.stack([np.bincount(label, weight * value[:, k], minlength=len(label)) for k in range(value.shape[1])], axis=1)
+    return sums / np.where(total > 0, total, 1)[:, None]
+
+
+def _bodies_group(world: World, changed: np.ndarray, x, q, v, w, state) -> None:
+    """Mass properties of every body from its fragments, then write all; calm and load start anew where `changed`."""
+    label, count = world.label, world.count
+    world.com = _segment_mean(label, world.rest_mass, world.rest)
+    offset = world.rest - world.com[label]
+    mass = np.bincount(label, world.rest_mass, minlength=count)
+    square = (offset**2).sum(axis=1)
+    spread = world.rest_mass[:, None, None] * (square[:, None, None] * np.eye(3) - offset[:, :, None] * offset[:, None, :])
+    parts = (world.rest_inertia + spread).reshape(count, 9)
+    inertia = np.stack([np.bincount(label, parts[:, k], minlength=count) for k in range(9)], axis=1).reshape(count, 3, 3)
+    used = state != EMPTY
+    inertia[~used] = np.eye(3)
+    radius = np.zeros(count)
+    np.maximum.at(radius, label, np.sqrt(square) + world.rest_radius)
+    body, fragment = world.body.array, world.fragment.array
+    keep = np.ones(count, bool)
+    keep[label[changed]] = False
+    keep &= used
+    for name in ("calm", "peak", "load", "load_moment", "v_before"):
+        rows = body[name].to_numpy()
+        rows[~keep] = v[~keep] if name == "v_before" else 0
+        body[name].from_numpy(rows)
+    values = {"x": x, "q": q, "v": v, "w": w, "mass": mass, "inertia": inertia, "inertia_inverse": np.linalg.inv(inertia),
+              "radius": radius, "state": state}
+    for name, value in values.items():
+        body[name].from_numpy(_cast(body[name], value))
+    fragment["body"].from_numpy(label)
+    fragment["offset"].from_numpy(offset.astype(np.float32))
+
+
+def _cast(array, value: np.ndarray) -> np.ndarray:
+    """Value as the array's element type, contiguous."""
+    kind = {ti.f32: np.float32, ti.f64: np.float64, ti.i32: np.int32}[array.dtype]
+    return np.ascontiguousarray(value, kind)
+
+
+def bodies_read(world: World) -> Bodies:
+    """Whole-body state on the host."""
+    a = world.body.array
+    return Bodies(*(a[k].to_numpy() for k in ("x", "q", "v", "w", "mass", "state")), com=world.com)
+
+
+def bodies_write(world: World, x: np.ndarray, q: np.ndarray, v: np.ndarray, w: np.ndarray) -> None:
+    """Set pose and velocity of all bodies (F slots; EMPTY ones are ignored) and wake the free ones."""
+    a = world.body.array
+    state = a["state"].to_numpy()
+    q = np.asarray(q, np.float64)
+    q = q / np.maximum(np.linalg.norm(q, axis=1, keepdims=True), 1e-12)
+    state = np.where(state == ASLEEP, AWAKE, state)
+    values = {"x": x, "q": q, "v": v, "w": w, "v_before": v, "state": state, "calm": np.zeros(world.count)}
+    for name, value in values.items():
+        a[name].from_numpy(_cast(a[name], value))
+
+
+def fragments_read(world: World) -> Poses:
+    """Pose and velocity of every fragment on the host."""
+    b = bodies_read(world)
+    r = rotate(b.q[world.label], world.rest - world.com[world.label])
+    w = b.w[world.label]
+    velocity = b.v[world.label] + np.cross(w, r).astype(np.float32)
+    return Poses(b.x[world.label] + r, b.q[world.label], velocity, w, world.label.copy(), b.state[world.label])
+
+
+def forces_read(world: World) -> tuple[np.ndarray, np.ndarray]:
+    """Contact and joint force (F, 3) f32 [N] on each fragment, and moment (F, 3) [N m] about its centre: means of the last step."""
+    return world.fragment.array["force"].to_numpy(), world.fragment.array["moment"].to_numpy()
+
+
+def energy_read(world: World) -> dict[str, float]:
+    """Work terms of the last step [J]; see sim/solve.py for what each one is."""
+    return dict(world.energy)
+
+
+def world_digest(world: World) -> int:
+    """u64 of everything that moves: x, q, v, w, state of used slots, and the body of each fragment."""
+    b = bodies_read(world)
+    used = b.state != EMPTY
+    h = hashlib.blake2b(digest_size=8)
+    for a in (b.x, b.q, b.v, b.w, b.state):
+        h.update(np.ascontiguousarray(a[used]).tobytes())
+    h.update(world.label.tobytes())
+    return int.from_bytes(h.digest(), "little")
