@@ -6,7 +6,7 @@ In: pieces with faces that know their Voronoi plane or lie on the surface. Out: 
   between members   surface polygons that face each other within `touch` metres; clipped in their common plane
   to the ground     downward surface polygons of a grounded member on the member's lowest plane
 Pieces may touch in several planes; each plane is one contact. Reference: Sutherland and Hodgman 1974 for the clip. Members that
-interpenetrate deeper than `touch` share no faces: `sim/overlap.py` gives them a section.
+interpenetrate deeper than `touch` share no faces.
 """
 
 from __future__ import annotations

@@ -1,2 +1,248 @@
-"""Placeholder until the cut of solids is here."""
-def pieces_of_solid(*a): raise NotImplementedError
+"""Pieces of a closed mesh of any shape: Voronoi cells intersected with it, and convex hulls that cover each piece.
+
+In: a closed outward mesh. Out: Pieces whose render mesh is the exact part of the solid, each triangle marked with the bisector plane it
+lies on or as surface. The boolean is manifold3d's (Lalish; exact in topology, f64), which carries a label from each input triangle to
+the output. A cell can hold several separate parts (a wall corner cut off): each is a piece; parts below SPLINTER of the median join the
+part they share most face with, as a second closed shell of the same piece. Cavities stay with the part around them.
+Hulls: one if the hull is within CONVEX of the part's volume, else the part is halved by the plane that brings the hulls' volume down most,
+worst half first, up to HULLS. Candidate planes: those of faces at reflex edges, and the three through the middle. An approximation in
+the spirit of V-HACD (Mamou 2009), exact for what reflex faces cut apart (frames, L and T shapes), about 10 % too large on curved holes.
+"""
+
+from __future__ import annotations
+
+import manifold3d
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+from shot.errors import ShotError
+from sim.adjacency import Piece, contacts_inside
+from sim.mass import mass_properties, segment_sum
+from sim.polyhedron import SURFACE, Polyhedron, polyhedron_box, triangles
+from sim.scatter_sites import sites_in_mesh
+from sim.section import sections_of
+from sim.voronoi import EPS, voronoi_cell
+
+SPLINTER = 0.05  # of the median part: smaller ones are glued to a neighbour
+DUST = 1e-9  # of the solid's volume: parts below are rounding of the boolean and are dropped
+CONVEX = 0.1  # a part is convex enough if its hulls hold at most this share of extra volume
+HULLS = 8  # most hulls of a part
+CANDIDATES = 8  # most reflex planes tried per halving
+
+Mesh = tuple[np.ndarray, np.ndarray, np.ndarray]  # vertices (V, 3), triangles (T, 3), site across each triangle (T) or SURFACE
+
+
+def pieces_of_solid(
+    member: int, vertex: np.ndarray, face: np.ndarray, piece: float, pieces_min: int, jitter: float, seed: int, stream: str
+) -> list[Piece]:
+    """Cut one member. Raises ShotError if its mesh is not closed and outward."""
+    centre = 0.5 * (vertex.min(axis=0) + vertex.max(axis=0))
+    vertex = vertex - centre
+    solid = manifold_of(vertex, face, np.full(len(face), SURFACE))
+    if solid.status() != manifold3d.Error.NoError or solid.volume() <= 0.0:
+        raise ShotError(f"member {member}: the mesh is not closed and outward ({solid.status().name}); repair it before it is cut")
+    site = sites_in_mesh(vertex, face, piece, pieces_min, jitter, seed, stream)
+    size = float(np.ptp(vertex, axis=0).max())
+    space = polyhedron_box(vertex.min(axis=0) - 0.1 * size, vertex.max(axis=0) + 0.1 * size)
+    tree = cKDTree(site)
+    parts: list[tuple[int, Mesh]] = []
+    for own in range(len(site)):
+        cell = voronoi_cell(space, site, own, tree, EPS * size)
+        if cell is not None:
+            parts += [(own, part) for part in parts_of(solid ^ manifold_of_cell(cell), DUST * solid.volume())]
+    bounds = {(own, int(other)) for own, part in parts for other in part[2]}
+    pieces = []
+    for own, (points, tri, other) in parts:
+        met = [int(o) if (int(o), own) in bounds else SURFACE for o in other]  # a bisector along the surface has nothing behind
+        loops = tuple(tuple(t) for t in tri.tolist())
+        pieces.append(Piece(member, points, loops, (own,) * len(loops), tuple(met), hulls_of(points, tri)))
+    return [_moved(piece, centre) for piece in glued(pieces)]
+
+
+def manifold_of(vertex: np.ndarray, face: np.ndarray, label: np.ndarray) -> manifold3d.Manifold:
+    """A manifold whose triangles keep `label` through booleans (as 1 + label)."""
+    mesh = manifold3d.Mesh64(
+        np.ascontiguousarray(vertex, np.float64), np.ascontiguousarray(face, np.uint64),
+        face_id=np.ascontiguousarray(label + 1, np.uint64),
+    )
+    mesh.merge()
+    return manifold3d.Manifold(mesh)
+
+
+def manifold_of_cell(cell: Polyhedron) -> manifold3d.Manifold:
+    """A Voronoi cell; each triangle is labelled with the site across it."""
+    face, owner = triangles(cell)
+    return manifold_of(cell.vertex, face, np.array(cell.tag)[owner])
+
+
+def parts_of(solid: manifold3d.Manifold, least: float) -> list[Mesh]:
+    """Separate parts above `least` [m3], ordered by place; a cavity belongs to the part around it."""
+    vertex, face, other = mesh_of(solid)
+    if len(face) == 0:
+        return []
+    edges = np.concatenate([face[:, [0, 1]], face[:, [1, 2]]])
+    graph = coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), (len(vertex), len(vertex)))
+    label = connected_components(graph, directed=False)[1][face[:, 0]]
+    shells = [_compact(vertex, face[label == k], other[label == k]) for k in np.unique(label)]
+    volume = [float(mass_properties(v, np.array([0, len(v)]), f, np.array([0, len(f)]))[0][0]) for v, f, _ in shells]
+    solids = [k for k in range(len(shells)) if volume[k] > least]
+    holes: dict[int, list[int]] = {k: [] for k in solids}
+    for k in range(len(shells)):
+        if volume[k] < -least:
+            around = [s for s in solids if abs(winding_number(shells[k][0][0], *shells[s][:2])) > 0.5]
+            holes[min(around, key=lambda s: volume[s])].append(k)
+    parts = [_joined([shells[k], *(shells[h] for h in holes[k])]) for k in solids]
+    return sorted(parts, key=lambda part: tuple(part[0].mean(axis=0)))
+
+
+def mesh_of(solid: manifold3d.Manifold) -> Mesh:
+    """Vertices, triangles and labels of a manifold."""
+    mesh = solid.to_mesh64()
+    vertex = np.array(mesh.vert_properties)[:, :3]
+    face = np.array(mesh.tri_verts).astype(np.int64).reshape(-1, 3)
+    same = np.arange(len(vertex))
+    same[np.array(mesh.merge_from_vert).astype(np.int64)] = np.array(mesh.merge_to_vert).astype(np.int64)
+    return vertex, same[face], np.array(mesh.face_id).astype(np.int64) - 1
+
+
+def _compact(vertex: np.ndarray, face: np.ndarray, other: np.ndarray) -> Mesh:
+    """Drop vertices that no triangle uses."""
+    used, index = np.unique(face, return_inverse=True)
+    return vertex[used], index.reshape(-1, 3), other
+
+
+def _joined(shells: list[Mesh]) -> Mesh:
+    """Several shells as one mesh."""
+    first = np.cumsum([0] + [len(vertex) for vertex, _, _ in shells])
+    return (
+        np.concatenate([vertex for vertex, _, _ in shells]),
+        np.concatenate([face + at for (_, face, _), at in zip(shells, first, strict=False)]),
+        np.concatenate([other for _, _, other in shells]),
+    )
+
+
+def winding_number(point: np.ndarray, vertex: np.ndarray, face: np.ndarray) -> float:
+    """1 inside, 0 outside a closed mesh: its solid angle / 4 pi (van Oosterom and Strackee 1983)."""
+    a, b, c = (vertex[face[:, k]] - point for k in range(3))
+    la, lb, lc = (np.linalg.norm(x, axis=1) for x in (a, b, c))
+    top = np.einsum("ij,ij->i", a, np.cross(b, c))
+    dots = [np.einsum("ij,ij->i", x, y) for x, y in ((a, b), (b, c), (c, a))]
+    return float(np.arctan2(top, la * lb * lc + dots[0] * lc + dots[1] * la + dots[2] * lb).sum() / (2.0 * np.pi))
+
+
+def glued(pieces: list[Piece]) -> list[Piece]:
+    """Join splinters, smallest first, to the neighbour they share most face with."""
+    volume = volumes_of(pieces)
+    small = volume < SPLINTER * np.median(volume)
+    if not small.any():
+        return pieces
+    contacts = contacts_inside(pieces, 0, convex=False)
+    area = sections_of([c.polygon for c in contacts], np.array([c.normal for c in contacts]).reshape(-1, 3)).area if contacts else []
+    shared: dict[int, dict[int, float]] = {}
+    for contact, amount in zip(contacts, area, strict=True):
+        for i, j in ((contact.a, contact.b), (contact.b, contact.a)):
+            shared.setdefault(i, {})[j] = shared.get(i, {}).get(j, 0.0) + float(amount)
+    host = list(range(len(pieces)))
+
+    def root(k: int) -> int:
+        while host[k] != k:
+            k = host[k]
+        return k
+
+    for k in np.argsort(volume, kind="stable").tolist():
+        neighbours = {j: amount for j, amount in shared.get(k, {}).items() if root(j) != root(k)}
+        if small[k] and neighbours:
+            host[root(k)] = root(max(sorted(neighbours), key=lambda j: neighbours[j]))
+    groups: dict[int, list[Piece]] = {}
+    for k, piece in enumerate(pieces):
+        groups.setdefault(root(k), []).append(piece)
+    return [_together(groups[k]) for k in sorted(groups)]
+
+
+def _together(group: list[Piece]) -> Piece:
+    """Several pieces as closed shells of one."""
+    if len(group) == 1:
+        return group[0]
+    first = np.cumsum([0] + [len(piece.vertex) for piece in group]).tolist()
+    return Piece(
+        group[0].member,
+        np.concatenate([piece.vertex for piece in group]),
+        tuple(tuple(i + at for i in loop) for piece, at in zip(group, first, strict=False) for loop in piece.loop),
+        tuple(own for piece in group for own in piece.own),
+        tuple(other for piece in group for other in piece.other),
+        tuple(hull for piece in group for hull in piece.hull),
+    )
+
+
+def _moved(piece: Piece, by: np.ndarray) -> Piece:
+    """The piece elsewhere."""
+    return Piece(piece.member, piece.vertex + by, piece.loop, piece.own, piece.other, tuple(hull + by for hull in piece.hull))
+
+
+def volumes_of(pieces: list[Piece]) -> np.ndarray:
+    """Volumes (N) [m3] of pieces made of triangles."""
+    vertex_start = np.cumsum([0] + [len(piece.vertex) for piece in pieces])
+    face_start = np.cumsum([0] + [len(piece.loop) for piece in pieces])
+    face = np.concatenate([np.array(piece.loop) for piece in pieces])
+    return mass_properties(np.concatenate([piece.vertex for piece in pieces]), vertex_start, face, face_start)[0]
+
+
+def hulls_of(vertex: np.ndarray, face: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Vertices (H, 3) of 1..HULLS convex hulls that together cover the part."""
+    part = manifold_of(vertex, face, np.zeros(len(face), np.int64))
+    volume = part.volume()
+    blocks = [(part, part.hull())]
+    while len(blocks) < HULLS:
+        excess = [hull.volume() - block.volume() for block, hull in blocks]
+        if sum(excess) <= CONVEX * volume:
+            break
+        worst = int(np.argmax(excess))
+        halves = halved(blocks[worst][0], least=DUST * volume)
+        if not halves or sum(h.volume() for _, h in halves) > (1.0 - 1e-3) * blocks[worst][1].volume():
+            break
+        blocks[worst : worst + 1] = halves
+    return tuple(mesh_of(hull)[0] for _, hull in blocks)
+
+
+def halved(part: manifold3d.Manifold, least: float) -> list[tuple[manifold3d.Manifold, manifold3d.Manifold]]:
+    """The separate halves, each with its hull, of the cut whose hulls are smallest in sum; empty if no plane cuts."""
+    best: list[tuple[manifold3d.Manifold, manifold3d.Manifold]] = []
+    smallest = np.inf
+    for normal, offset in split_planes(*mesh_of(part)[:2]):
+        halves = [block for side in part.split_by_plane(normal, offset) for block in side.decompose() if block.volume() > least]
+        if len(halves) < 2:
+            continue
+        pairs = [(block, block.hull()) for block in halves]
+        total = sum(hull.volume() for _, hull in pairs)
+        if total < (1.0 - 1e-9) * smallest:
+            best, smallest = pairs, total
+    return best
+
+
+def split_planes(vertex: np.ndarray, face: np.ndarray) -> list[tuple[tuple[float, float, float], float]]:
+    """Planes worth trying: of faces at reflex edges, those with most reflex edge first, then through the middle across each axis."""
+    a, b, c = (vertex[face[:, k]] for k in range(3))
+    cross = np.cross(b - a, c - a)
+    normal = cross / np.maximum(np.linalg.norm(cross, axis=1, keepdims=True), 1e-300)
+    half = np.concatenate([face[:, [0, 1]], face[:, [1, 2]], face[:, [2, 0]]])
+    tri = np.tile(np.arange(len(face)), 3)
+    tip = np.concatenate([face[:, 2], face[:, 0], face[:, 1]])
+    forward = np.lexsort((half[:, 1], half[:, 0]))
+    backward = np.lexsort((half[:, 0], half[:, 1]))  # pairs each half-edge with its opposite
+    rise = np.einsum("ij,ij->i", normal[tri[forward]], vertex[tip[backward]] - vertex[half[forward, 0]])
+    size = float(np.ptp(vertex, axis=0).max())
+    length = np.linalg.norm(vertex[half[forward, 0]] - vertex[half[forward, 1]], axis=1)
+    reflex = rise > 1e-6 * size
+    weight = segment_sum(np.where(reflex, length, 0.0)[np.argsort(tri[forward], kind="stable")], np.arange(0, len(half) + 1, 3))
+    planes: list[tuple[np.ndarray, float]] = []
+    for t in np.argsort(-weight, kind="stable").tolist():
+        if weight[t] <= 0.0 or len(planes) == CANDIDATES:
+            break
+        offset = float(normal[t] @ a[t])
+        if not any(abs(n @ normal[t]) > 1 - 1e-6 and abs(np.sign(n @ normal[t]) * d - offset) < 1e-6 * size for n, d in planes):
+            planes.append((normal[t], offset))
+    middle = 0.5 * (vertex.min(axis=0) + vertex.max(axis=0))
+    planes += [(np.eye(3)[k], float(middle[k])) for k in range(3)]
+    return [((float(n[0]), float(n[1]), float(n[2])), d) for n, d in planes]
