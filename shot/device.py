@@ -38,3 +38,9 @@ def taichi_open(arch: Arch = "cpu", threads: int = 0, debug: bool = False) -> No
         log_level=ti.WARN,
     )
     _opened = wanted
+
+
+def taichi_ready() -> None:
+    """Open Taichi on the CPU unless this process has opened it already: for kernels that run the same on any device."""
+    if _opened is None:
+        taichi_open("cpu")
