@@ -59,7 +59,7 @@ class Building(Table):
     up: Literal["y", "z", "x"] = param("y", "", "axis of the mesh file that points up")
     material: str = param("concrete", "", "material of an imported mesh, a key of [materials]")
     shell_thickness: float = param(0.15, "m", "wall thickness given to imported surfaces that enclose nothing", ge=0.02, le=2)
-    hole_limit: Fraction = param(0.1, "", "holes up to this share of a shell's surface are closed; a shell with larger openings is a surface")
+    hole_limit: Fraction = param(0.03, "", "holes up to this share of a shell's surface are closed; larger ones make it a sheet")
 
 
 class Material(Table):
@@ -125,6 +125,10 @@ class Sim(Table):
     sleep_speed: float = param(0.05, "m/s", "slower pieces fall asleep after sleep_time", ge=0, le=10)
     sleep_time: float = param(0.5, "s", "how long a piece must be slow before it sleeps", gt=0, le=10)
     hinge_rotation: float = param(0.12, "rad", "rotation at which the bars of a hinge rupture", gt=0, le=2)
+    hinge_opening: float = param(0.06, "m", "opening at which the bars of a hinge rupture or pull out", gt=0, le=1)
+    steel_yield: float = param(500e6, "Pa", "yield stress of the bars; lower hinges sooner", ge=1e6, le=2e9)
+    steel_young: float = param(200e9, "Pa", "elastic modulus of the bars", ge=1e9, le=1e12)
+    crush_ratio: float = param(250.0, "", "energy of crushing over that of cracking, per area (Nakamura and Higai 2001)", ge=0, le=1e5)
     checkpoint: int = param(8, "frames", "full solver state is kept this often; a killed run resumes there", ge=1, le=1000)
 
 
@@ -211,6 +215,7 @@ class Look(Table):
     dust_phase: float = param(0.35, "", "Henyey-Greenstein g: forward scattering against the sun", ge=-0.95, le=0.95)
     dust_steps: int = param(64, "", "march steps through the dust; fewer shows bands", ge=4, le=1024)
     shadow_size: int = param(2048, "px", "side of the sun shadow map", ge=256, le=16384)
+    haze: float = param(1500.0, "m", "distance at which the air hides most of the contrast", ge=10, le=1e6)
     weathering: Fraction = param(0.5, "", "stains and tone changes on outer faces, fixed to the rest position")
 
 
