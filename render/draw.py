@@ -1,0 +1,193 @@
+"""The `draw` stage: everything the picture needs to know, pixel by pixel, and a raster picture that already reads as a building.
+
+In: Fragments, Bonds, Motion and, where the shot has them, Seeds, Debris and Dust. Out: Guides (shot/results.py lists the arrays).
+A frame depends on nothing but its own inputs (its neighbours' poses for motion, the break log up to it for age), so any
+subset of frames on any machine with the same OpenGL gives the same bytes. Reads shot.camera, light, look, materials, seed,
+first, frames, fps. Always sharp: no motion blur, no depth of field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from render.camera import Pose, camera_pose, ray_of
+from render.scene_tables import (
+    BreakLog, Poses, body_ages, body_count, body_poses, body_table, break_log, fragment_solid, material_table, pose_rows,
+    rock_choice, rock_solids,
+)
+from render.sky import Sky, sky_of
+from shot.frames import FrameFolder
+from shot.params import Shot
+from shot.results import Bonds, Debris, Dust, Fragments, Guides, Motion, Progress, Seeds
+
+RUN_OUT = 0.6  # of the building's height: how far around its plan the shadow map reaches
+
+
+def draw(shot: Shot, fragments: Fragments, bonds: Bonds, motion: Motion, seeds: Seeds | None, debris: Debris | None,
+         dust: Dust | None, folder: FrameFolder, frames: Sequence[int], progress: Progress) -> Guides:
+    """Draw the wanted frames that are not in the folder yet. Raises MissingResource without EGL."""
+    from shot.device import taichi_open
+
+    missing = [frame for frame in frames if not folder.has_frame(frame)]
+    if not folder.has("static"):
+        folder.put("static", static_arrays(shot))
+    if missing:
+        taichi_open()
+        scene = scene_open(shot, fragments, seeds)
+        log = break_log(shot, bonds, motion, max(missing))
+        for frame in missing:
+            inputs = (motion, seeds, debris, dust)
+            folder.put_frame(frame, frame_arrays(shot, scene, fragments, log, inputs, frame))
+            progress(frame)
+    return Guides(folder)
+
+
+def static_arrays(shot: Shot) -> dict[str, np.ndarray]:
+    """What holds for all frames: see Guides."""
+    sky = sky_of(shot.light)
+    poses = [camera_pose(shot, frame) for frame in shot.frame_range]
+    return {
+        "version": np.int32(Guides.VERSION), "view": np.stack([p.view for p in poses]), "projection": poses[0].projection,
+        "sun": sky.sun, "exposure": np.float64(sky.exposure),
+    }
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A shot on the GPU."""
+
+    sky: Sky
+    graph: object  # pyrender.Scene
+    renderer: object  # render.gl.GuideRenderer
+    rest: np.ndarray  # (B, 3) f32 [m]
+    choice: np.ndarray  # (P) rock shape
+    shapes: int
+    light: np.ndarray  # (4, 4) f64 world to shadow map
+
+
+def scene_open(shot: Shot, fragments: Fragments, seeds: Seeds | None, detail: bool = True) -> Scene:
+    """Upload geometry and tables. Without `detail` surfaces have their flat base colour."""
+    from render.compat import pyrender_open
+    from render.gl import renderer_open
+
+    pyrender = pyrender_open()
+    renderer = renderer_open()
+    from render.batch import FragmentBatch
+
+    rocks = rock_solids(shot.seed) if seeds is not None and len(seeds.radius) else []
+    batches = [FragmentBatch(rock, order, True) for order, rock in enumerate(rocks)]
+    batches.append(FragmentBatch(fragment_solid(fragments), len(rocks), False))
+    graph = pyrender.Scene()
+    graph.add(pyrender.Mesh(batches))
+    sky = sky_of(shot.light)
+    bodies = body_table(shot, fragments, seeds)
+    light, texel = light_matrix(shot, fragments, sky)
+    uniforms = {
+        "sun": sky.sun, "sun_radiance": sky.sun_radiance, "sky_horizon": sky.horizon, "sky_zenith": sky.zenith, "sky_glow": sky.glow,
+        "sky_basis": sky.irradiance, "haze": float(shot.look.haze), "shadow_texel": texel, "shadow_size": float(shot.look.shadow_size),
+        "half_size": np.array([shot.camera.width, shot.camera.height]) / 2, "weathering": float(shot.look.weathering),
+        "detail": float(detail), "fragment_count": fragments.count, "ground_material": len(fragments.material_name),
+        "ground_id": fragments.count + 1, "reach": float(shot.camera.far),
+    }
+    renderer.open_shot(graph, shot.camera.width, shot.camera.height, shot.look.shadow_size, bodies.reshape(-1, 4),
+                       material_table(shot, fragments.material_name).reshape(-1, 4), uniforms)
+    choice = rock_choice(shot, seeds) if rocks and seeds is not None else np.zeros(0, np.int32)
+    return Scene(sky, graph, renderer, np.ascontiguousarray(bodies[:, :3]), choice, len(rocks), light)
+
+
+def light_matrix(shot: Shot, fragments: Fragments, sky: Sky) -> tuple[np.ndarray, float]:
+    """World to shadow map in 0..1 and the side of a texel [m]: one fit for the whole shot, so that shadow edges never swim.
+
+    It holds the building at rest widened by RUN_OUT of its height; what casts from farther out casts no shadow."""
+    points = fragments.vertex + np.repeat(fragments.position, np.diff(fragments.vertex_start), axis=0)
+    lower, upper = points.min(0), points.max(0)
+    margin = RUN_OUT * (upper[1] - lower[1]) + 1.0
+    lower, upper = lower - [margin, 1.0, margin], upper + [margin, 2.0, margin]
+    corners = np.stack(np.meshgrid(*np.stack([lower, upper], 1), indexing="ij"), -1).reshape(-1, 3)
+    up = np.array([0.0, 1.0, 0.0]) if abs(sky.sun[1]) < 0.999 else np.array([0.0, 0.0, -1.0])
+    right = np.cross(up, sky.sun)
+    right /= np.linalg.norm(right)
+    axes = np.stack([right, np.cross(sky.sun, right), -sky.sun])
+    low, high = (corners @ axes.T).min(0), (corners @ axes.T).max(0)
+    side = max(high[0] - low[0], high[1] - low[1])
+    extent = np.array([side, side, high[2] - low[2]])
+    matrix = np.eye(4)
+    matrix[:3, :3] = axes / extent[:, None]
+    matrix[:3, 3] = -low / extent
+    return matrix, float(side / shot.look.shadow_size)
+
+
+def frame_arrays(shot: Shot, scene: Scene, fragments: Fragments, log: BreakLog,
+                 inputs: tuple[Motion, Seeds | None, Debris | None, Dust | None], frame: int) -> dict[str, np.ndarray]:
+    """All arrays of one frame of Guides."""
+    from render.post import ambient_occlusion, edges
+    from render.resolve import pixels_resolve
+
+    motion, seeds, debris, dust = inputs
+    pose = camera_pose(shot, frame)
+    rows, alive = frame_rows(shot, fragments, motion, seeds, debris, frame)
+    given = frame_input(shot, scene, rows, alive, fragments.count, frame)
+    renderer = scene.renderer
+    renderer.draw_shadow(scene.graph, given)  # type: ignore[attr-defined]
+    samples = renderer.draw_guides(scene.graph, given, None)  # type: ignore[attr-defined]
+    age = body_ages(shot, fragments, seeds, log, frame)
+    px = pixels_resolve(samples, pose, rows[:, :3].copy(), scene.rest, age)
+    occlusion = ambient_occlusion(px.depth, px.normal, pose, shot.look.occlusion_radius, shot.look.occlusion)
+    solid = px.direct + px.ambient * occlusion[..., None]
+    half = np.float16
+    h, w = px.depth.shape
+    return {
+        "solid": solid.astype(half), "albedo": px.albedo, "normal": px.normal.astype(half), "sun": px.sun.astype(half),
+        "depth": px.depth, "ids": px.ids, "id": px.id, "motion_backward": px.motion_backward, "motion_forward": px.motion_forward,
+        "rest": px.rest, "interior": px.interior.astype(half), "age": px.age.astype(half), "occlusion": occlusion.astype(half),
+        "edge": edges(px.depth, px.normal, pose).astype(half), "alpha": px.alpha.astype(half),
+        "dust": np.zeros((h, w, 4), half), "dust_depth": np.full((h, w), np.inf, np.float32), "dust_motion": np.zeros((h, w, 2), half),
+    }
+
+
+def frame_rows(shot: Shot, fragments: Fragments, motion: Motion, seeds: Seeds | None, debris: Debris | None,
+               frame: int) -> tuple[np.ndarray, np.ndarray]:
+    """(B, 9, 4) f32 pose rows now, before and after, each relative to its own eye, and (P) bool pieces to draw."""
+    now = body_poses(shot, fragments, motion, seeds, debris, frame)
+    before = body_poses(shot, fragments, motion, seeds, debris, frame - 1, now.alive) if frame > shot.first else now
+    after = body_poses(shot, fragments, motion, seeds, debris, frame + 1) if frame + 1 < shot.first + shot.frames else now
+    eyes = [camera_pose(shot, f).eye for f in (frame, frame - 1, frame + 1)]
+    count = body_count(fragments, seeds)
+    rows = np.empty((count, 9, 4), np.float32)
+    for slot, (poses, eye) in enumerate(zip((now, before, after), eyes, strict=True)):
+        rows[:, 3 * slot:3 * slot + 3] = pose_rows(poses, eye)
+    return rows, now.alive
+
+
+def frame_input(shot: Shot, scene: Scene, rows: np.ndarray, alive: np.ndarray, fragment_count: int, frame: int):
+    """Matrices and tables of one frame for the renderer."""
+    from render.gl import SAMPLES, FrameInput
+
+    now, before, after = (camera_pose(shot, f) for f in (frame, frame - 1, frame + 1))
+    pieces = np.flatnonzero(alive)
+    instances = [fragment_count + 1 + pieces[scene.choice[pieces] == shape] for shape in range(scene.shapes)]
+    shift = np.eye(4)
+    shift[:3, 3] = now.eye
+    uniforms = {
+        "clip_now": clip_matrix(now), "clip_before": clip_matrix(before), "clip_after": clip_matrix(after),
+        "axis": -now.turn[2], "pixel_angle": 2 / (now.projection[1, 1] * now.height * SAMPLES), "eye": now.eye,
+        "eye_before": now.eye - before.eye, "eye_after": now.eye - after.eye, "eye_height": float(now.eye[1]), "ray": ray_matrix(now),
+    }
+    return FrameInput(rows, instances, uniforms, scene.light @ shift)
+
+
+def clip_matrix(pose: Pose) -> np.ndarray:
+    """Eye-relative world to clip, rows downwards."""
+    turn = np.eye(4)
+    turn[:3, :3] = pose.turn
+    return np.diag([1.0, -1.0, 1.0, 1.0]) @ pose.projection @ turn
+
+
+def ray_matrix(pose: Pose) -> np.ndarray:
+    """(3, 3) flipped normalised coordinates (x, y, 1) to a world direction of depth 1."""
+    half = np.array([pose.width, pose.height]) / 2
+    corner, right, down = ray_of(pose, np.array([half, half + [half[0], 0.0], half + [0.0, half[1]]]))
+    return np.stack([right - corner, down - corner, corner], 1)
