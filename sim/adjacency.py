@@ -6,7 +6,7 @@ In: pieces with faces that know their Voronoi plane or lie on the surface. Out: 
   between members   surface polygons that face each other within `touch` metres; clipped in their common plane
   to the ground     downward surface polygons of a grounded member on the member's lowest plane
 Pieces may touch in several planes; each plane is one contact. Reference: Sutherland and Hodgman 1974 for the clip. Members that
-interpenetrate deeper than `touch` share no faces.
+interpenetrate deeper than `touch` share no faces: `sim/overlap.py` gives them a section.
 """
 
 from __future__ import annotations
@@ -76,7 +76,9 @@ def contacts_inside(pieces: list[Piece], first: int, convex: bool) -> list[Conta
 
 def _normal(polygons: list[np.ndarray]) -> np.ndarray:
     """Common unit normal of coplanar polygons, area weighted."""
-    total = sum(np.cross(p - p[0], np.roll(p, -1, axis=0) - p[0]).sum(axis=0) for p in polygons)
+    total = np.zeros(3)
+    for p in polygons:
+        total += np.cross(p - p[0], np.roll(p, -1, axis=0) - p[0]).sum(axis=0)
     return total / np.linalg.norm(total)
 
 

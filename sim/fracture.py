@@ -14,7 +14,9 @@ from shot.frames import FrameFolder
 from shot.params import Shot
 from shot.results import GROUND, MEMBER_KINDS, Bonds, Building, Fragments, Progress
 from sim.adjacency import Contact, Piece, contacts_between, contacts_ground, contacts_inside, surface_of, touch_distance
+from sim.cover import reduced
 from sim.mass import mass_properties
+from sim.overlap import contacts_overlapping
 from sim.polyhedron import Polyhedron, polyhedron_from_mesh
 from sim.section import sections_of
 from sim.solid import pieces_of_solid
@@ -36,7 +38,9 @@ def shatter(shot: Shot, building: Building, folder: FrameFolder, progress: Progr
         progress(member)
     surface = surface_of(pieces)
     touch = touch_distance(*member_boxes(building))
-    contacts += contacts_between(pieces, surface, touch)
+    between = contacts_between(pieces, surface, touch)
+    contacts += between
+    contacts += contacts_overlapping(pieces, {(c.a, c.b) for c in between}, touch)
     contacts += contacts_ground(pieces, surface, building.member_grounded, touch)
     fragments = fragments_of(shot, building, pieces)
     bonds = bonds_of(shot, building, fragments, contacts)
@@ -61,8 +65,8 @@ def member_pieces(shot: Shot, building: Building, member: int) -> list[Piece]:
 
 
 def piece_of_cell(member: int, site: int, cell: Polyhedron) -> Piece:
-    """A convex cell is its own render mesh and its own hull."""
-    return Piece(member, cell.vertex, cell.loop, (site,) * len(cell.loop), cell.tag, (cell.vertex,))
+    """A convex cell is its own render mesh and, if it is not round, its own hull."""
+    return Piece(member, cell.vertex, cell.loop, (site,) * len(cell.loop), cell.tag, (reduced(cell.vertex),))
 
 
 def member_boxes(building: Building) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ Lloyd's rounds on the candidates: more rounds for less jitter. Lines that meet a
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from shot.hashing import uniform
 from sim.pairs import ragged, ragged_product
@@ -39,7 +39,7 @@ def sites_in_mesh(
         gap = np.minimum(gap, _square(candidate - candidate[farthest]))
     site = candidate[chosen]
     for _ in range(round(REGULAR_ROUNDS * (1.0 - jitter))):
-        owner = cKDTree(site).query(candidate)[1]
+        owner = KDTree(site).query(candidate)[1]
         share = np.bincount(owner, minlength=len(site))
         mean = np.stack([np.bincount(owner, candidate[:, k], len(site)) for k in range(3)], axis=1) / np.maximum(share, 1)[:, None]
         site = np.where(share[:, None] > 0, mean, site)

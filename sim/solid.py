@@ -4,9 +4,7 @@ In: a closed outward mesh. Out: Pieces whose render mesh is the exact part of th
 lies on or as surface. The boolean is manifold3d's (Lalish; exact in topology, f64), which carries a label from each input triangle to
 the output. A cell can hold several separate parts (a wall corner cut off): each is a piece; parts below SPLINTER of the median join the
 part they share most face with, as a second closed shell of the same piece. Cavities stay with the part around them.
-Hulls: one if the hull is within CONVEX of the part's volume, else the part is halved by the plane that brings the hulls' volume down most,
-worst half first, up to HULLS. Candidate planes: those of faces at reflex edges, and the three through the middle. An approximation in
-the spirit of V-HACD (Mamou 2009), exact for what reflex faces cut apart (frames, L and T shapes), about 10 % too large on curved holes.
+Does not repair meshes: an open or inside-out one is refused.
 """
 
 from __future__ import annotations
@@ -15,11 +13,12 @@ import manifold3d
 import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from shot.errors import ShotError
 from sim.adjacency import Piece, contacts_inside
-from sim.mass import mass_properties, segment_sum
+from sim.cover import Mesh, hulls_of, manifold_of, mesh_of
+from sim.mass import mass_properties
 from sim.polyhedron import SURFACE, Polyhedron, polyhedron_box, triangles
 from sim.scatter_sites import sites_in_mesh
 from sim.section import sections_of
@@ -27,11 +26,6 @@ from sim.voronoi import EPS, voronoi_cell
 
 SPLINTER = 0.05  # of the median part: smaller ones are glued to a neighbour
 DUST = 1e-9  # of the solid's volume: parts below are rounding of the boolean and are dropped
-CONVEX = 0.1  # a part is convex enough if its hulls hold at most this share of extra volume
-HULLS = 8  # most hulls of a part
-CANDIDATES = 8  # most reflex planes tried per halving
-
-Mesh = tuple[np.ndarray, np.ndarray, np.ndarray]  # vertices (V, 3), triangles (T, 3), site across each triangle (T) or SURFACE
 
 
 def pieces_of_solid(
@@ -46,7 +40,7 @@ def pieces_of_solid(
     site = sites_in_mesh(vertex, face, piece, pieces_min, jitter, seed, stream)
     size = float(np.ptp(vertex, axis=0).max())
     space = polyhedron_box(vertex.min(axis=0) - 0.1 * size, vertex.max(axis=0) + 0.1 * size)
-    tree = cKDTree(site)
+    tree = KDTree(site)
     parts: list[tuple[int, Mesh]] = []
     for own in range(len(site)):
         cell = voronoi_cell(space, site, own, tree, EPS * size)
@@ -59,16 +53,6 @@ def pieces_of_solid(
         loops = tuple(tuple(t) for t in tri.tolist())
         pieces.append(Piece(member, points, loops, (own,) * len(loops), tuple(met), hulls_of(points, tri)))
     return [_moved(piece, centre) for piece in glued(pieces)]
-
-
-def manifold_of(vertex: np.ndarray, face: np.ndarray, label: np.ndarray) -> manifold3d.Manifold:
-    """A manifold whose triangles keep `label` through booleans (as 1 + label)."""
-    mesh = manifold3d.Mesh64(
-        np.ascontiguousarray(vertex, np.float64), np.ascontiguousarray(face, np.uint64),
-        face_id=np.ascontiguousarray(label + 1, np.uint64),
-    )
-    mesh.merge()
-    return manifold3d.Manifold(mesh)
 
 
 def manifold_of_cell(cell: Polyhedron) -> manifold3d.Manifold:
@@ -95,16 +79,6 @@ def parts_of(solid: manifold3d.Manifold, least: float) -> list[Mesh]:
             holes[min(around, key=lambda s: volume[s])].append(k)
     parts = [_joined([shells[k], *(shells[h] for h in holes[k])]) for k in solids]
     return sorted(parts, key=lambda part: tuple(part[0].mean(axis=0)))
-
-
-def mesh_of(solid: manifold3d.Manifold) -> Mesh:
-    """Vertices, triangles and labels of a manifold."""
-    mesh = solid.to_mesh64()
-    vertex = np.array(mesh.vert_properties)[:, :3]
-    face = np.array(mesh.tri_verts).astype(np.int64).reshape(-1, 3)
-    same = np.arange(len(vertex))
-    same[np.array(mesh.merge_from_vert).astype(np.int64)] = np.array(mesh.merge_to_vert).astype(np.int64)
-    return vertex, same[face], np.array(mesh.face_id).astype(np.int64) - 1
 
 
 def _compact(vertex: np.ndarray, face: np.ndarray, other: np.ndarray) -> Mesh:
@@ -187,62 +161,3 @@ def volumes_of(pieces: list[Piece]) -> np.ndarray:
     face_start = np.cumsum([0] + [len(piece.loop) for piece in pieces])
     face = np.concatenate([np.array(piece.loop) for piece in pieces])
     return mass_properties(np.concatenate([piece.vertex for piece in pieces]), vertex_start, face, face_start)[0]
-
-
-def hulls_of(vertex: np.ndarray, face: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Vertices (H, 3) of 1..HULLS convex hulls that together cover the part."""
-    part = manifold_of(vertex, face, np.zeros(len(face), np.int64))
-    volume = part.volume()
-    blocks = [(part, part.hull())]
-    while len(blocks) < HULLS:
-        excess = [hull.volume() - block.volume() for block, hull in blocks]
-        if sum(excess) <= CONVEX * volume:
-            break
-        worst = int(np.argmax(excess))
-        halves = halved(blocks[worst][0], least=DUST * volume)
-        if not halves or sum(h.volume() for _, h in halves) > (1.0 - 1e-3) * blocks[worst][1].volume():
-            break
-        blocks[worst : worst + 1] = halves
-    return tuple(mesh_of(hull)[0] for _, hull in blocks)
-
-
-def halved(part: manifold3d.Manifold, least: float) -> list[tuple[manifold3d.Manifold, manifold3d.Manifold]]:
-    """The separate halves, each with its hull, of the cut whose hulls are smallest in sum; empty if no plane cuts."""
-    best: list[tuple[manifold3d.Manifold, manifold3d.Manifold]] = []
-    smallest = np.inf
-    for normal, offset in split_planes(*mesh_of(part)[:2]):
-        halves = [block for side in part.split_by_plane(normal, offset) for block in side.decompose() if block.volume() > least]
-        if len(halves) < 2:
-            continue
-        pairs = [(block, block.hull()) for block in halves]
-        total = sum(hull.volume() for _, hull in pairs)
-        if total < (1.0 - 1e-9) * smallest:
-            best, smallest = pairs, total
-    return best
-
-
-def split_planes(vertex: np.ndarray, face: np.ndarray) -> list[tuple[tuple[float, float, float], float]]:
-    """Planes worth trying: of faces at reflex edges, those with most reflex edge first, then through the middle across each axis."""
-    a, b, c = (vertex[face[:, k]] for k in range(3))
-    cross = np.cross(b - a, c - a)
-    normal = cross / np.maximum(np.linalg.norm(cross, axis=1, keepdims=True), 1e-300)
-    half = np.concatenate([face[:, [0, 1]], face[:, [1, 2]], face[:, [2, 0]]])
-    tri = np.tile(np.arange(len(face)), 3)
-    tip = np.concatenate([face[:, 2], face[:, 0], face[:, 1]])
-    forward = np.lexsort((half[:, 1], half[:, 0]))
-    backward = np.lexsort((half[:, 0], half[:, 1]))  # pairs each half-edge with its opposite
-    rise = np.einsum("ij,ij->i", normal[tri[forward]], vertex[tip[backward]] - vertex[half[forward, 0]])
-    size = float(np.ptp(vertex, axis=0).max())
-    length = np.linalg.norm(vertex[half[forward, 0]] - vertex[half[forward, 1]], axis=1)
-    reflex = rise > 1e-6 * size
-    weight = segment_sum(np.where(reflex, length, 0.0)[np.argsort(tri[forward], kind="stable")], np.arange(0, len(half) + 1, 3))
-    planes: list[tuple[np.ndarray, float]] = []
-    for t in np.argsort(-weight, kind="stable").tolist():
-        if weight[t] <= 0.0 or len(planes) == CANDIDATES:
-            break
-        offset = float(normal[t] @ a[t])
-        if not any(abs(n @ normal[t]) > 1 - 1e-6 and abs(np.sign(n @ normal[t]) * d - offset) < 1e-6 * size for n, d in planes):
-            planes.append((normal[t], offset))
-    middle = 0.5 * (vertex.min(axis=0) + vertex.max(axis=0))
-    planes += [(np.eye(3)[k], float(middle[k])) for k in range(3)]
-    return [((float(n[0]), float(n[1]), float(n[2])), d) for n, d in planes]
