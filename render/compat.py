@@ -28,7 +28,7 @@ def pyrender_open() -> ModuleType:
         if ctypes.util.find_library(library) is None:
             raise MissingResource(f"lib{library} is missing, so nothing can be rasterised: {APT_LINE}")
     if not hasattr(np, "infty"):
-        np.infty = np.inf  # type: ignore[attr-defined]
+        setattr(np, "infty", np.inf)  # noqa: B010
     try:
         import pyrender
     except (ImportError, AttributeError, OSError) as error:

@@ -15,8 +15,17 @@ import numpy as np
 
 from render.camera import Pose, camera_pose, ray_of
 from render.scene_tables import (
-    BreakLog, Poses, body_ages, body_count, body_poses, body_table, break_log, fragment_solid, material_table, pose_rows,
-    rock_choice, rock_solids,
+    BreakLog,
+    body_ages,
+    body_count,
+    body_poses,
+    body_table,
+    break_log,
+    fragment_solid,
+    material_table,
+    pose_rows,
+    rock_choice,
+    rock_solids,
 )
 from render.sky import Sky, sky_of
 from shot.frames import FrameFolder

@@ -36,11 +36,13 @@ def fragments_of(lower: np.ndarray, upper: np.ndarray, material: np.ndarray, ele
     sides = np.zeros((count, 6), bool) if interior is None else interior
     return Fragments(
         position=(lower + upper) / 2, volume=volume, mass=mass, inertia=inertia, size=np.cbrt(volume).astype(np.float32),
-        member=np.asarray(element, np.int32), kind=np.full(count, MEMBER_KINDS.index("wall"), np.int8), element=np.asarray(element, np.int32),
-        material=np.asarray(material, np.int16), vertex=(CUBE[None] * size[:, None]).reshape(-1, 3).astype(np.float32),
+        member=np.asarray(element, np.int32), kind=np.full(count, MEMBER_KINDS.index("wall"), np.int8),
+        element=np.asarray(element, np.int32), material=np.asarray(material, np.int16),
+        vertex=(CUBE[None] * size[:, None]).reshape(-1, 3).astype(np.float32),
         vertex_start=np.arange(count + 1, dtype=np.int32) * 8, face=np.tile(CUBE_FACES, (count, 1)).astype(np.int32),
         face_start=np.arange(count + 1, dtype=np.int32) * 12, face_interior=sides[:, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]].reshape(-1),
-        hull_vertex=(CUBE[None] * size[:, None]).reshape(-1, 3).astype(np.float32), hull_vertex_start=np.arange(count + 1, dtype=np.int32) * 8,
+        hull_vertex=(CUBE[None] * size[:, None]).reshape(-1, 3).astype(np.float32),
+        hull_vertex_start=np.arange(count + 1, dtype=np.int32) * 8,
         hull_fragment=np.arange(count, dtype=np.int32), material_name=MATERIALS,
         element_name=tuple(f"element{e}" for e in range(int(np.max(element)) + 1)),
     )
