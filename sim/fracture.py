@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from shot.errors import ShotError
 from shot.frames import FrameFolder
 from shot.params import Shot
 from shot.results import GROUND, MEMBER_KINDS, Bonds, Building, Fragments, Progress
@@ -17,7 +18,7 @@ from sim.adjacency import Contact, Piece, contacts_between, contacts_ground, con
 from sim.cover import reduced
 from sim.mass import mass_properties
 from sim.overlap import contacts_overlapping
-from sim.polyhedron import Polyhedron, polyhedron_from_mesh
+from sim.polyhedron import Polyhedron, closed, polyhedron_from_mesh
 from sim.section import sections_of
 from sim.solid import pieces_of_solid
 from sim.strength import bond_names, bond_strengths, material_columns
@@ -60,6 +61,8 @@ def member_pieces(shot: Shot, building: Building, member: int) -> list[Piece]:
     if not building.member_convex[member]:
         return pieces_of_solid(member, vertex, face, fracture.piece, pieces_min, fracture.jitter, shot.seed, stream)
     solid = polyhedron_from_mesh(vertex, face)
+    if not closed(solid):
+        raise ShotError(f"member {member}: the mesh is not closed; repair it before it is cut")
     _, cells = cells_of_convex(solid, fracture.piece, pieces_min, fracture.jitter, shot.seed, stream)
     return [piece_of_cell(member, site, cell) for site, cell in enumerate(cells)]
 

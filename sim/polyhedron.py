@@ -9,13 +9,14 @@ Does not handle non-convex solids (see `sim/solid.py`) or vertices closer togeth
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 SURFACE = -1  # tag of faces that belong to the surface of the solid
-COPLANAR = 1e-7  # two unit normals are parallel below this difference: four times the rounding of f32 mesh normals
+COPLANAR = 1e-7  # unit normals of neighbours that differ less are one face; noisier meshes keep their triangles, with the same surface
 
 
 @dataclass(frozen=True)
@@ -37,16 +38,14 @@ def polyhedron_from_mesh(vertex: np.ndarray, face: np.ndarray) -> Polyhedron:
     length = np.linalg.norm(cross, axis=1)
     face = face[length > 0.0]
     normal = cross[length > 0.0] / length[length > 0.0, None]
-    offset = np.einsum("ij,ij->i", normal, vertex[face[:, 0]])
-    scale = np.ptp(vertex, axis=0).max()
-    patches: list[list[int]] = []
-    for t in range(len(face)):
-        for patch in patches:
-            if abs(offset[t] - offset[patch[0]]) <= COPLANAR * scale and np.abs(normal[t] - normal[patch[0]]).max() <= COPLANAR:
-                patch.append(t)
-                break
-        else:
-            patches.append([t])
+    half = np.concatenate([face[:, [0, 1]], face[:, [1, 2]], face[:, [2, 0]]])
+    tri = np.tile(np.arange(len(face)), 3)
+    near = tri[np.lexsort((half[:, 1], half[:, 0]))]
+    far = tri[np.lexsort((half[:, 0], half[:, 1]))]  # the triangle across each half-edge
+    flat = np.abs(normal[near] - normal[far]).max(axis=1) <= COPLANAR
+    graph = coo_matrix((np.ones(flat.sum()), (near[flat], far[flat])), (len(face), len(face)))
+    label = connected_components(graph, directed=False)[1]
+    patches = np.split(np.argsort(label, kind="stable"), np.flatnonzero(np.diff(np.sort(label))) + 1)
     loops: list[tuple[int, ...]] = []
     for patch in patches:
         triangles = [tuple(int(i) for i in face[t]) for t in patch]
@@ -135,6 +134,13 @@ def boundary_loop(loops: list[tuple[int, ...]]) -> tuple[int, ...]:
     return tuple(chain) if len(chain) == len(follow) and follow.get(chain[-1]) == start else ()
 
 
+def closed(solid: Polyhedron) -> bool:
+    """True if every edge lies in exactly two faces, once in each direction."""
+    edges = [(loop[k - 1], loop[k]) for loop in solid.loop for k in range(len(loop))]
+    known = set(edges)
+    return len(known) == len(edges) and all((j, i) in known for i, j in edges)
+
+
 def _compact(vertex: np.ndarray, loops: list[tuple[int, ...]], tags: list[int]) -> Polyhedron:
     """Drop vertices that no face uses."""
     used = sorted({i for loop in loops for i in loop})
@@ -153,11 +159,8 @@ def triangles(solid: Polyhedron) -> tuple[np.ndarray, np.ndarray]:
 
 def planes(solid: Polyhedron) -> tuple[np.ndarray, np.ndarray]:
     """Outward unit normals (N, 3) and offsets (N) [m] of the faces (Newell's normals)."""
-    sums = defaultdict(lambda: np.zeros(3))
-    for f, loop in enumerate(solid.loop):
-        p = solid.vertex[list(loop)]
-        sums[f] = np.cross(p - p[0], np.roll(p, -1, axis=0) - p[0]).sum(axis=0)
-    normal = np.array([sums[f] for f in range(len(solid.loop))])
+    corner = [solid.vertex[list(loop)] for loop in solid.loop]
+    normal = np.array([np.cross(p - p[0], np.roll(p, -1, axis=0) - p[0]).sum(axis=0) for p in corner])
     normal /= np.linalg.norm(normal, axis=1, keepdims=True)
-    offset = np.array([normal[f] @ solid.vertex[list(loop)].mean(axis=0) for f, loop in enumerate(solid.loop)])
+    offset = np.array([n @ p.mean(axis=0) for n, p in zip(normal, corner, strict=True)])
     return normal, offset

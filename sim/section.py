@@ -31,6 +31,9 @@ def sections_of(polygons: list[list[np.ndarray]], normal: np.ndarray) -> Section
 
     Equal moments (a square, a disc) take the direction of the longest side as axis, so that rounding does not choose it.
     """
+    if not polygons:
+        empty = np.zeros((0, 3))
+        return Section(np.zeros(0), empty, empty, empty[:, :2], empty[:, :2])
     sizes = np.array([sum(len(p) for p in group) for group in polygons], np.int64)
     point = np.concatenate([p for group in polygons for p in group])
     point_start = np.concatenate([[0], np.cumsum(sizes)])
