@@ -157,17 +157,15 @@ def bonds_fail(
     """One round of failing over the bonds (n) of the solved lattice with strains (n, 6): relative displacements of their two sides.
 
     Updates `breakage`; `stiffness_left` then says what the lattice keeps."""
-    state, before = breakage.state[bond], breakage.worst[bond]
-    strength = np.maximum(breakage.strength[bond], 1e-9)
-    k, mode = utilisation(section, bond, section.stiffness[bond] * strain, strength)  # of the whole bond: strain decides
-    U = np.where(state == BOND_INTACT, k / np.where(before > 1.0, NOTICE * before, 1.0), 0.0)
+    before = breakage.worst[bond]
+    k, mode, U = _demand(section, breakage, bond, strain)
     fails = worst_first(U, bonds.fragment_a[bond], bonds.fragment_b[bond], count)
     waiting = int(np.count_nonzero(U > 1.0) - np.count_nonzero(fails))
 
     crushed = fails & (mode == COMPRESSION)
     hinges = fails & ~crushed & section.steel[bond]
     softens = fails & ~crushed & ~hinges & (k < section.ultimate[bond])
-    over, torn = _bars_strained(section, breakage, bond, strain, strength, sim)
+    over, torn = _bars_strained(section, breakage, bond, strain, sim)
     parts = (fails & ~hinges & ~softens) | torn
     yields = (over > NOTICE * before) & ~torn
     opens = (fails & ~crushed) & ~softens  # its crack goes through
@@ -187,6 +185,11 @@ def bonds_fail(
     return Failure(bond[parts], bond[hinges | yields], bond[softens], bond[crushed], fracture, crushing, waiting)
 
 
+def overloaded(section: Section, breakage: Breakage, bond: np.ndarray, strain: np.ndarray) -> int:
+    """How many of the bonds are beyond their strength."""
+    return int(np.count_nonzero(_demand(section, breakage, bond, strain)[2] > 1.0))
+
+
 def stiffness_left(section: Section, breakage: Breakage, bond: np.ndarray) -> np.ndarray:
     """(n, 6) what the lattice keeps of bonds (n): whole, softened, bars at their secant, or nothing. Closed hinges keep their axial row."""
     hinged = breakage.state[bond] == BOND_HINGED
@@ -196,6 +199,13 @@ def stiffness_left(section: Section, breakage: Breakage, bond: np.ndarray) -> np
     return left
 
 
+def _demand(section: Section, breakage: Breakage, bond: np.ndarray, strain: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(n) utilisation k that the whole bond would have under its strain, its mode, and U > 1 where an intact bond must give more."""
+    k, mode = utilisation(section, bond, section.stiffness[bond] * strain, np.maximum(breakage.strength[bond], 1e-9))
+    reached = np.where(breakage.worst[bond] > 1.0, NOTICE * breakage.worst[bond], 1.0)
+    return k, mode, np.where(breakage.state[bond] == BOND_INTACT, k / reached, 0.0)
+
+
 def _share_left(section: Section, breakage: Breakage, bond: np.ndarray) -> np.ndarray:
     """(n) share of the section that still works: 1 - damage. A hinge counts for half, less as its bars yield."""
     k, k_u, state = breakage.worst[bond], section.ultimate[bond], breakage.state[bond]
@@ -203,12 +213,12 @@ def _share_left(section: Section, breakage: Breakage, bond: np.ndarray) -> np.nd
     return np.select([state == BOND_BROKEN, state == BOND_HINGED], [0.0, 0.5 / k], soft)
 
 
-def _bars_strained(section, breakage, bond, strain, strength, sim) -> tuple[np.ndarray, np.ndarray]:
+def _bars_strained(section, breakage, bond, strain, sim) -> tuple[np.ndarray, np.ndarray]:
     """(n) how many times their yield strain the bars of hinges inside a cluster are strained, and (n) bool which of them rupture."""
     hinge = breakage.state[bond] == BOND_HINGED
     force = np.abs(section.bar_stiffness[bond] * strain)
     force[:, 0] = np.where(strain[:, 0] > 0, force[:, 0], 0.0)  # a closed crack presses on concrete, not on bars
-    limit = np.maximum(section.bars[bond] * strength[:, None], 1e-9)
+    limit = np.maximum(section.bars[bond] * breakage.strength[bond, None], 1e-9)
     over = np.sqrt(((force / limit) ** 2).sum(axis=1))
     torn = (np.linalg.norm(strain[:, 3:], axis=1) > sim.hinge_rotation) | (strain[:, 0] > sim.hinge_opening)
     return np.where(hinge, np.maximum(over, 1.0), 0.0), hinge & torn

@@ -1,0 +1,152 @@
+"""The whole state of a collapse, and how it is made, saved, restored and digested.
+
+In: a shot's sim, events and materials, fragments and bonds. Out: a Collapse, which sim/step.py advances. What is constant comes from the
+inputs; what changes is `world` (rigid bodies), `breakage` (bonds), `elastic` (lattice), `label`, `held`, `ledger` and `step`.
+A saved state continues bit-identically: caches (lattice blocks, systems) are functions of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from shot.params import Shot, Sim
+from shot.results import GROUND, Bonds, Fragments
+from sim.bond import Breakage, Section, sections, stiffness_left
+from sim.cluster import bonds_inside, clusters, hinges_between
+from sim.event import Schedule, schedule
+from sim.ledger import Ledger
+from sim.respond import Elastic, body_loads, bond_capacity, respond
+from sim.stress import Lattice, lattice_build, lattice_soften
+from sim.world import Settings, World, bodies_split, world_create, world_load, world_save
+
+
+@dataclass
+class Records:
+    """What happened since the last frame was written; one list entry per step that had any."""
+
+    breaks: list[dict[str, np.ndarray]] = field(default_factory=list)
+    impacts: list[dict[str, np.ndarray]] = field(default_factory=list)
+    crushes: list[dict[str, np.ndarray]] = field(default_factory=list)
+
+
+@dataclass
+class Counts:
+    """How hard the solver worked, for the log; no part of the state."""
+
+    solves: int = 0
+    iterations: int = 0
+    contacts: int = 0
+    capped: int = 0  # steps whose rounds ran out with bonds still overloaded
+    stalled: int = 0  # cluster solves that missed the tolerance
+
+
+@dataclass
+class Collapse:
+    """Everything a step needs."""
+
+    fragments: Fragments
+    bonds: Bonds
+    sim: Sim
+    settings: Settings
+    plan: Schedule
+    section: Section
+    lattice: Lattice
+    world: World
+    breakage: Breakage
+    elastic: Elastic
+    ledger: Ledger
+    h: float  # [s]
+    label: np.ndarray  # (F) i32
+    held: np.ndarray  # (F) bool: its cluster holds to the ground
+    inside: np.ndarray  # (B) bool: bonds within a cluster
+    capacity: np.ndarray  # (F) [N] of the weakest bond around a fragment
+    strong: np.ndarray  # (F) [J] elastic energy of its bonds at their strength
+    crush: np.ndarray  # (F) [N] that crushes a fragment
+    notice: float  # [J] least energy of an impact or crush that is recorded
+    hinge: np.ndarray  # (J) bonds that the solver has as joints
+    touched: np.ndarray  # (F) bool: its bonds were changed since the last solve
+    step: int = 0
+    records: Records = field(default_factory=Records)
+    counts: Counts = field(default_factory=Counts)
+
+
+def collapse_create(shot: Shot, fragments: Fragments, bonds: Bonds) -> Collapse:
+    """The structure at rest, before the first step, its lattice under its own weight."""
+    sim, count = shot.sim, fragments.count
+    h = 1.0 / (shot.fps * shot.steps_per_frame)
+    materials = [getattr(shot.materials, name) for name in fragments.material_name]
+    friction = np.array([m.friction for m in materials])[fragments.material]
+    section, lattice = sections(bonds, sim), lattice_build(fragments, bonds)
+    breakage = Breakage.none(bonds.count)
+    label, held = clusters(bonds, breakage.state, count)
+    inside = bonds_inside(bonds, breakage.state, label, held)
+    world = world_create(fragments, friction, shot.fracture.shrink)
+    bodies_split(world, label, held)
+    compression = np.array([m.compression for m in materials])[fragments.material]
+    collapse = Collapse(
+        fragments, bonds, sim,
+        Settings(sim.gravity, sim.contact_iterations, sim.friction_ground, sim.sleep_speed, sim.sleep_time),
+        schedule(shot.events, shot.first, shot.fps, shot.steps_per_frame, fragments, bonds),
+        section, lattice, world, breakage, Elastic.still(count, max(1, round(sim.impact_time / h))),
+        Ledger.start(fragments, sim.gravity), h, label, held, inside, bond_capacity(bonds, count), _strength_energy(bonds, section, count),
+        compression * np.asarray(fragments.size, float) ** 2,
+        1e-3 * float(np.median(fragments.mass)) * max(sim.gravity, 1.0) * float(np.median(fragments.size)),
+        np.zeros(0, np.int64), np.zeros(count, bool),
+    )
+    weight_settle(collapse)
+    return collapse
+
+
+def weight_settle(c: Collapse) -> None:
+    """Static displacements of everything that stands, so that the first frame carries its weight without a jolt."""
+    rest = np.tile([1.0, 0.0, 0.0, 0.0], (c.fragments.count, 1))
+    zero = np.zeros((c.fragments.count, 3))
+    load = body_loads(c.fragments, c.label, c.held, rest, zero, c.sim.gravity, zero)
+    sim = c.sim.model_copy(update={"stress_iterations": 10 * c.sim.stress_iterations})
+    response = respond(c.lattice, c.elastic, c.label, c.held, c.inside, c.held, load, c.h, sim, False, None)
+    if response is not None:
+        rows = response.system.fragment
+        c.elastic.u[rows], c.elastic.load[rows] = response.u, load[rows]
+
+
+def collapse_save(c: Collapse) -> dict[str, np.ndarray]:
+    """All arrays that a run needs to go on; keys are stable."""
+    arrays = {f"world.{name}": np.asarray(value) for name, value in world_save(c.world).items()}
+    arrays |= {f"bond.{name}": value for name, value in vars(c.breakage).items()}
+    arrays |= {f"elastic.{name}": value for name, value in vars(c.elastic).items()}
+    arrays |= {"ledger": c.ledger.total.copy(), "step": np.array(c.step), "touched": c.touched}
+    return arrays
+
+
+def collapse_load(c: Collapse, arrays: dict[str, np.ndarray]) -> None:
+    """Continue from `collapse_save`; `c` was created from the same inputs."""
+    world_load(c.world, {name[6:]: value for name, value in arrays.items() if name.startswith("world.")})
+    for part, prefix in ((c.breakage, "bond."), (c.elastic, "elastic.")):
+        for name in vars(part):
+            setattr(part, name, arrays[prefix + name].copy())
+    c.ledger.total[:] = arrays["ledger"]
+    c.step, c.touched = int(arrays["step"]), arrays["touched"].copy()
+    c.label, c.held = clusters(c.bonds, c.breakage.state, c.fragments.count)
+    c.inside = bonds_inside(c.bonds, c.breakage.state, c.label, c.held)
+    c.hinge = hinges_between(c.bonds, c.breakage.state, c.inside)
+    every = np.arange(c.bonds.count)
+    lattice_soften(c.lattice, every, stiffness_left(c.section, c.breakage, every))
+
+
+def collapse_digest(c: Collapse) -> int:
+    """u64 of the complete state."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, value in sorted(collapse_save(c).items()):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(value).tobytes())
+    return int.from_bytes(digest.digest(), "little")
+
+
+def _strength_energy(bonds: Bonds, section: Section, count: int) -> np.ndarray:
+    """(F) [J] half the elastic energy of the bonds around each fragment when their tension reaches its strength."""
+    energy = 0.25 * (bonds.tension * bonds.area) ** 2 / section.stiffness[:, 0]
+    inner = bonds.fragment_b != GROUND
+    return np.bincount(bonds.fragment_a, energy, count) + np.bincount(bonds.fragment_b[inner], energy[inner], count)

@@ -1,0 +1,137 @@
+"""The stage that lets the building fall: fragments and bonds in, motion out, one frame after the other.
+
+In: a Shot (sim, events, materials, fracture.shrink, first, frames, fps), Fragments, Bonds, a folder. Out: Motion in that folder, and whole
+solver states every `sim.checkpoint` frames, the last two kept. A run that was killed goes on from the last good state and
+ends with the same bytes. A state that is not finite, or faster than anything could have fallen, raises SimulationFailed and is not
+written. Expects Taichi to be open (shot/device.py).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+
+from shot.errors import SimulationFailed
+from shot.frames import FrameFolder
+from shot.params import Shot
+from shot.results import GROUND, Bonds, Fragments, Motion, Progress
+from sim.collapse import Collapse, Counts, Records, collapse_create, collapse_digest, collapse_load, collapse_save
+from sim.ledger import residual
+from sim.record import BREAK, CRUSH, IMPACT, joined
+from sim.step import step
+from sim.world import ASLEEP, bodies_inertia, bodies_read, fragments_read
+
+log = logging.getLogger(__name__)
+SPEED_MARGIN = 4.0  # times the speed of a fall from the top; pieces thrown by levers reach twice that speed
+
+
+def simulate(
+    shot: Shot, fragments: Fragments, bonds: Bonds, folder: FrameFolder, frames: Sequence[int], progress: Progress
+) -> Motion:
+    """Simulate from shot.first to the last of `frames`. Raises SimulationFailed."""
+    span = range(shot.first, max(frames, default=shot.first) + 1)
+    collapse = collapse_create(shot, fragments, bonds)
+    resumed = _resume(collapse, folder, span)
+    if not folder.has("static"):
+        folder.put("static", {"time_first": np.array(0.0)})
+    if resumed is None:
+        folder.put_frame(shot.first, frame_arrays(collapse))
+        progress(shot.first)
+    for frame in span:
+        if frame <= (shot.first if resumed is None else resumed):
+            if resumed is not None:
+                progress(frame)
+            continue
+        collapse.records, collapse.counts = Records(), Counts()
+        for _ in range(shot.steps_per_frame):
+            step(collapse)
+            guard(collapse, shot, frame)
+        arrays = frame_arrays(collapse)
+        folder.put_frame(frame, arrays)
+        _report(frame, arrays, collapse.counts)
+        if (frame - shot.first) % shot.sim.checkpoint == 0:
+            folder.put(_state_name(frame), collapse_save(collapse))
+            _forget(folder, frame - 2 * shot.sim.checkpoint)
+        progress(frame)
+    return Motion(folder)
+
+
+def frame_arrays(c: Collapse) -> dict[str, np.ndarray]:
+    """What Motion stores of a frame, and the records since the last one."""
+    poses, bodies = fragments_read(c.world), bodies_read(c.world)
+    ledger = c.ledger.read(poses, bodies, bodies_inertia(c.world), c.lattice, c.elastic.u, c.inside)
+    return {
+        "position": poses.position.astype(np.float32),
+        "rotation": poses.rotation.astype(np.float32),
+        "velocity": poses.velocity.astype(np.float32),
+        "angular_velocity": poses.angular_velocity.astype(np.float32),
+        "cluster": np.where(c.held, GROUND - c.label, c.label).astype(np.int32),
+        "asleep": poses.state == ASLEEP,
+        "bond_state": c.breakage.state,
+        "bond_damage": c.breakage.damage.astype(np.float16),
+        **joined(c.records.breaks, BREAK),
+        **joined(c.records.impacts, IMPACT),
+        **joined(c.records.crushes, CRUSH),
+        "ledger": ledger,
+        "hash": np.array(collapse_digest(c), np.uint64),
+    }
+
+
+def guard(c: Collapse, shot: Shot, frame: int) -> None:
+    """Refuse a state that cannot be. Raises SimulationFailed naming frame, fragment and cause."""
+    poses = fragments_read(c.world)
+    state = np.concatenate([poses.position, poses.rotation, poses.velocity, poses.angular_velocity, c.elastic.u, c.elastic.v], axis=1)
+    bad = ~np.isfinite(state).all(axis=1)
+    if bad.any():
+        where = int(np.flatnonzero(bad)[0])
+        raise SimulationFailed(f"frame {frame}, step {c.step}: fragment {where} is not finite (element {_element(c, where)})")
+    height = float(np.ptp(c.fragments.position[:, 1])) + float(np.max(c.fragments.size))
+    duration = c.step * c.h
+    pushed = sum(float(np.linalg.norm(force)) for force in c.plan.force) * duration
+    limit = SPEED_MARGIN * (np.sqrt(2.0 * max(shot.sim.gravity, 1.0) * height) + shot.sim.gravity * duration + pushed)
+    speed = np.linalg.norm(poses.velocity, axis=1)
+    if speed.max(initial=0.0) > limit:
+        where = int(np.argmax(speed))
+        raise SimulationFailed(
+            f"frame {frame}, step {c.step}: fragment {where} flies at {speed[where]:.0f} m/s, more than {limit:.0f} m/s can be explained "
+            f"(element {_element(c, where)})"
+        )
+
+
+def _element(c: Collapse, fragment: int) -> str:
+    return c.fragments.element_name[int(c.fragments.element[fragment])]
+
+
+def _state_name(frame: int) -> str:
+    return f"state.{frame:04d}"
+
+
+def _resume(c: Collapse, folder: FrameFolder, span: range) -> int | None:
+    """Load the newest whole state that has all frames before it; returns its frame, or None to start anew."""
+    done = folder.frames_done(span)
+    for frame in reversed(span[:done]):
+        name = _state_name(frame)
+        if (folder.path / f"{name}.npz").exists() and folder.has(name):
+            collapse_load(c, folder.get(name))
+            return frame
+    return None
+
+
+def _forget(folder: FrameFolder, frame: int) -> None:
+    for suffix in ("npz", "digest"):
+        (folder.path / f"{_state_name(frame)}.{suffix}").unlink(missing_ok=True)
+
+
+def _report(frame: int, arrays: dict[str, np.ndarray], counts: Counts) -> None:
+    """One line per frame, and a warning where a limit was reached."""
+    log.info(
+        "frame %d: %d breaks, %d impacts, %d clusters, %d lattice solves (%d iterations), %d contact solves, energy residual %.3g J",
+        frame, len(arrays["break_bond"]), len(arrays["impact_time"]), len(np.unique(arrays["cluster"])), counts.solves, counts.iterations,
+        counts.contacts, residual(arrays["ledger"]),
+    )
+    if counts.capped:
+        log.warning("frame %d: %d steps stopped after sim.break_rounds with bonds still overloaded", frame, counts.capped)
+    if counts.stalled:
+        log.warning("frame %d: %d lattice solves missed sim.stress_tolerance", frame, counts.stalled)

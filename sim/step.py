@@ -1,0 +1,182 @@
+"""One time step of a collapse: the whole physics, in order.
+
+In: a Collapse (sim/collapse.py). Out: the same, h later, with what broke, hit and crushed in its records.
+
+A rigid cluster that hits the ground would stop dead, all of it, even where the next instant tears it apart. So breaking is decided inside the
+step: solve contact with the clusters as they are, stress them with the contact forces, break the worst bonds, and, where a cluster
+came apart, take the step back and solve it again with the parts. A part whose support gave way keeps its momentum.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from shot.results import BOND_BROKEN, BOND_INTACT, GROUND
+from sim.bond import bonds_fail, overloaded, stiffness_left
+from sim.cluster import bonds_inside, clusters, hinges_between
+from sim.collapse import Collapse
+from sim.event import bonds_cut, push, strength_left
+from sim.joint import Joints, joints_read, joints_set
+from sim.record import Broken, breaks_of, crushes_of, impacts_of
+from sim.respond import Response, accept, body_loads, contact_loads, respond, wake, window_mean
+from sim.solve import contact_step
+from sim.stress import bond_strains, lattice_soften
+from sim.world import bodies_split, contacts_read, energy_read, forces_read, fragments_read, state_restore, state_snapshot
+
+
+def step(c: Collapse) -> None:
+    """Advance by c.h."""
+    broken = Broken()
+    events_act(c, broken)  # cuts and weakening that are due
+    hinges_tear(c, broken)  # bars that were bent or pulled too far
+    regroup(c)  # what hangs together now is one body
+    state_snapshot(c.world)
+    response, regrouped = None, True
+    for round_ in range(c.sim.break_rounds + 1):
+        if regrouped:
+            move(c)  # contact, joints, gravity: all bodies by h
+            contact, load = loads(c)
+        response = strain(c, load, response)  # the lattice of every cluster that is not at peace
+        if response is None:
+            break
+        if round_ == c.sim.break_rounds:
+            c.counts.capped += overloaded(c.section, c.breakage, response.bond, response.strain)
+            break
+        if not fail(c, response, broken):  # worst first
+            break
+        regrouped = apart(c)
+        if regrouped:
+            state_restore(c.world)
+            regroup(c)
+    settle(c, response, load, contact)
+    write_down(c, broken)
+    c.step += 1
+
+
+def events_act(c: Collapse, broken: Broken) -> None:
+    """Cut and weaken what the schedule reaches in this step."""
+    cut = bonds_cut(c.plan, c.step)
+    cut = cut[c.breakage.state[cut] != BOND_BROKEN]
+    part(c, cut, broken)
+    strength = strength_left(c.plan, c.step, c.bonds.count)
+    touch(c, np.flatnonzero(strength != c.breakage.strength))
+    c.breakage.strength = strength
+
+
+def hinges_tear(c: Collapse, broken: Broken) -> None:
+    """Break hinges between bodies whose bars were turned or pulled beyond what they bear."""
+    joints = joints_read(c.world)
+    turned, opened = np.linalg.norm(joints.flowed[:, 3:], axis=1), np.linalg.norm(joints.flowed[:, :3], axis=1)
+    torn = (turned > c.sim.hinge_rotation) | (opened > c.sim.hinge_opening)
+    torn &= c.breakage.state[joints.bond] != BOND_BROKEN
+    part(c, joints.bond[torn].astype(np.int64), broken)
+
+
+def regroup(c: Collapse) -> None:
+    """Give the solver the bodies and joints that the bonds make now."""
+    c.label, c.held = clusters(c.bonds, c.breakage.state, c.fragments.count)
+    c.inside = bonds_inside(c.bonds, c.breakage.state, c.label, c.held)
+    bodies_split(c.world, c.label, c.held)
+    hinge = hinges_between(c.bonds, c.breakage.state, c.inside)
+    if not np.array_equal(hinge, c.hinge):
+        c.hinge = hinge
+        joints_set(c.world, joints_of(c, hinge))
+
+
+def joints_of(c: Collapse, bond: np.ndarray) -> Joints:
+    """Bonds between bodies of which only the bars are left."""
+    limit = c.section.bars[bond] * np.maximum(c.breakage.strength[bond], 1e-3)[:, None]
+    b = c.bonds
+    return Joints(
+        bond.astype(np.int32), b.fragment_a[bond], b.fragment_b[bond], b.centroid[bond], b.normal[bond], b.axis[bond],
+        c.section.bar_stiffness[bond], limit,
+    )
+
+
+def move(c: Collapse) -> None:
+    """All bodies by h under contact, joints, gravity and pushes."""
+    contact_step(c.world, c.h, c.settings, push(c.plan, c.step, c.fragments.count))
+    c.counts.contacts += 1
+
+
+def loads(c: Collapse) -> tuple[np.ndarray, np.ndarray]:
+    """(F, 6) contact loads of this step, and all that loads the lattice, in rest axes."""
+    poses = fragments_read(c.world)
+    force, moment = forces_read(c.world)
+    contact = contact_loads(force, moment, poses.rotation)
+    pushed = push(c.plan, c.step, c.fragments.count)
+    body = body_loads(c.fragments, c.label, c.held, poses.rotation, poses.angular_velocity, c.sim.gravity, pushed)
+    return contact, window_mean(c.elastic, contact) + body
+
+
+def strain(c: Collapse, load: np.ndarray, guess: Response | None) -> Response | None:
+    """Solve the lattice of every cluster that was touched, whose load changed, or that still rings."""
+    wanted = wake(c.elastic, load, c.label, c.capacity, c.fragments.size, c.touched)
+    response = respond(c.lattice, c.elastic, c.label, c.held, c.inside, wanted, load, c.h, c.sim, c.sim.dynamic, guess)
+    if response is not None:
+        c.counts.solves += 1
+        c.counts.iterations += response.iterations
+        c.counts.stalled += response.stalled
+    return response
+
+
+def fail(c: Collapse, response: Response, broken: Broken) -> bool:
+    """Soften, hinge and break the worst bonds of a response. False if all hold."""
+    failure = bonds_fail(c.section, c.breakage, c.bonds, response.bond, response.strain, c.sim, c.fragments.count)
+    c.ledger.add(fracture=failure.fracture, crushing=failure.crushing)
+    changed = np.concatenate([failure.broken, failure.hinged, failure.softened])
+    if not len(changed):
+        return False
+    stored = 0.5 * (c.lattice.stiffness[response.bond] * response.strain**2).sum(axis=1)
+    broken.note(failure.broken, stored[np.searchsorted(response.bond, failure.broken)])
+    broken.crush(failure.crushed, c.section.crushing[failure.crushed])
+    lattice_soften(c.lattice, changed, stiffness_left(c.section, c.breakage, changed))
+    touch(c, changed)
+    return True
+
+
+def apart(c: Collapse) -> bool:
+    """True if the bonds now make other bodies, or other joints, than the solver has."""
+    label, held = clusters(c.bonds, c.breakage.state, c.fragments.count)
+    inside = bonds_inside(c.bonds, c.breakage.state, label, held)
+    hinge = hinges_between(c.bonds, c.breakage.state, inside)
+    return not (np.array_equal(label, c.label) and np.array_equal(held, c.held) and np.array_equal(hinge, c.hinge))
+
+
+def settle(c: Collapse, response: Response | None, load: np.ndarray, contact: np.ndarray) -> None:
+    """Keep what the lattice answered in the last round."""
+    accept(c.elastic, response, load, contact, c.strong, c.h, c.sim.dynamic)
+    c.touched[:] = False
+
+
+def write_down(c: Collapse, broken: Broken) -> None:
+    """Book the step's energies and record breaks, impacts and crushes."""
+    poses = fragments_read(c.world)
+    time = (c.step + 1) * c.h
+    contacts = contacts_read(c.world)
+    crushes, taken = crushes_of(broken, contacts, c.bonds, c.fragments, c.crush, c.notice, c.h, time)
+    c.records.breaks.append(breaks_of(broken, c.bonds, c.fragments, poses, time))
+    c.records.impacts.append(impacts_of(contacts, c.notice, time))
+    c.records.crushes.append(crushes)
+    c.ledger.add(**energy_read(c.world))
+    c.ledger.add(crushing=taken, contact=-taken)
+
+
+def part(c: Collapse, bond: np.ndarray, broken: Broken) -> None:
+    """Break bonds outright, with the elastic energy they hold."""
+    if not len(bond):
+        return
+    stored = 0.5 * (c.lattice.stiffness[bond] * bond_strains(c.lattice, bond, c.elastic.u) ** 2).sum(axis=1)
+    broken.note(bond, np.where(c.inside[bond], stored, 0.0))
+    c.ledger.add(fracture=float(np.sum(c.section.fracture[bond[c.breakage.state[bond] == BOND_INTACT]])))
+    c.breakage.state[bond] = BOND_BROKEN
+    c.breakage.damage[bond] = 1.0
+    lattice_soften(c.lattice, bond, np.zeros((len(bond), 6)))
+    touch(c, bond)
+
+
+def touch(c: Collapse, bond: np.ndarray) -> None:
+    """Mark the fragments of bonds: their lattice has changed."""
+    c.touched[c.bonds.fragment_a[bond]] = True
+    b = c.bonds.fragment_b[bond]
+    c.touched[b[b != GROUND]] = True

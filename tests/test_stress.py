@@ -1,0 +1,248 @@
+"""The bond lattice against beam theory, and its solver against a sparse direct one (research/physics.md 4.3)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.sparse.linalg import spsolve
+
+from shot.params import Material, Sim
+from shot.results import GROUND
+from sim.bond import Breakage, bonds_fail, sections, utilisation
+from sim.respond import Elastic, respond
+from sim.stress import bond_strains, lattice_build, loads_balance, system_build, system_solve
+from tests.structures import boxes, frame
+
+CONCRETE = Material(steel=0.0)
+GRAVITY = 9.81
+
+
+def beam(count: int, size=(1.0, 1.0, 1.0), material: Material = CONCRETE):
+    """Boxes in a row along x; the first one stands on a ground bond at its lower left face."""
+    cells = np.stack([np.arange(count), np.zeros(count, int), np.zeros(count, int)], axis=1)
+    fragments, bonds = boxes(cells, size, material, grounded=np.arange(count) == 0)
+    ground = bonds.fragment_b == GROUND
+    # turn the foot into a built-in end: the left face of the first box
+    a, b = size[1], size[2]
+    bonds.centroid[ground] = [0.0, a / 2, b / 2]
+    bonds.normal[ground], bonds.axis[ground] = [-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]
+    bonds.area[ground], bonds.length[ground] = a * b, size[0] / 2
+    bonds.second_moment[ground], bonds.reach[ground] = [a * b**3 / 12, b * a**3 / 12], [b / 2, a / 2]
+    return fragments, bonds
+
+
+def solved(fragments, bonds, load, tolerance=1e-8, limit=400):
+    """Displacements (F, 6) and bond forces (B, 6) of a held structure."""
+    lattice = lattice_build(fragments, bonds)
+    count = fragments.count
+    system = system_build(lattice, np.zeros(count, int), np.ones(count, bool), np.ones(bonds.count, bool), 1.0, 0.0)
+    u, iterations, converged = system_solve(system, load, np.zeros((count, 6)), tolerance, limit)
+    assert converged.all()
+    return u, lattice.stiffness * bond_strains(lattice, np.arange(bonds.count), u), iterations
+
+
+def weight(fragments):
+    """Gravity (F, 6)."""
+    load = np.zeros((fragments.count, 6))
+    load[:, 1] = -GRAVITY * fragments.mass
+    return load
+
+
+def wall():
+    """21 x 15 cubes around an opening eleven wide."""
+    return boxes(np.array([(i, j, 0) for i in range(21) for j in range(15) if not (5 <= i < 16 and 3 <= j < 10)]), (1, 1, 1), CONCRETE)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: boxes(np.array([(0, i, 0) for i in range(100)]), (1, 1, 1), CONCRETE), lambda: beam(30), wall, lambda: frame(6, 4, 3, CONCRETE)],
+    ids=["column100", "cantilever30", "wall", "frame"],
+)
+def test_solver_against_direct(make):
+    """All bond forces within 1 % (2-norm) of a sparse direct solution in at most 20 cold iterations."""
+    fragments, bonds = make()
+    lattice, count = lattice_build(fragments, bonds), fragments.count
+    system = system_build(lattice, np.zeros(count, int), np.ones(count, bool), np.ones(bonds.count, bool), 1.0, 0.0)
+    exact = spsolve(system.K.tocsc(), weight(fragments).ravel()).reshape(-1, 6)
+    u, iterations, _ = system_solve(system, weight(fragments), np.zeros((count, 6)), 0.0, 20)
+    every = np.arange(bonds.count)
+    want = lattice.stiffness * bond_strains(lattice, every, exact)
+    got = lattice.stiffness * bond_strains(lattice, every, u)
+    assert iterations <= 20
+    assert np.linalg.norm(got - want) < 0.01 * np.linalg.norm(want)
+
+
+def test_rigid_motion_strains_nothing():
+    """K times any rigid motion is zero to rounding: the lattice has no hidden anchor."""
+    fragments, bonds = boxes(np.array([(i, j, k) for i in range(3) for j in range(3) for k in range(3)]), (0.7, 0.5, 0.9), CONCRETE, ground=False)
+    lattice = lattice_build(fragments, bonds)
+    turn, shift = np.array([0.3, -0.2, 0.5]), np.array([1.0, 2.0, -3.0])
+    u = np.concatenate([shift + np.cross(turn, fragments.position), np.tile(turn, (fragments.count, 1))], axis=1)
+    assert np.abs(bond_strains(lattice, np.arange(bonds.count), u)).max() < 1e-13
+
+
+def test_column_base_stress():
+    """sigma = rho g H = 0.471 MPa under 20 m of concrete; equilibrium is exact, so only the solver's tolerance remains."""
+    fragments, bonds = boxes(np.array([(0, i, 0) for i in range(20)]), (1, 1, 1), CONCRETE)
+    _, q, _ = solved(fragments, bonds, weight(fragments))
+    foot = np.flatnonzero(bonds.fragment_b == GROUND)[0]
+    assert q[foot, 0] / bonds.area[foot] == pytest.approx(-2400 * GRAVITY * 20, rel=1e-6)
+
+
+@pytest.mark.parametrize("count", [8, 16, 32])
+def test_cantilever_tip_load(count):
+    """delta = P L^3 / 3 E I + P L / k G A with an end-load at the last box's centre; the spring chain's error is about 2.2 (1/2N)^2."""
+    length, depth = 8.0, 0.5
+    fragments, bonds = beam(count, (length / count, depth, depth))
+    load = np.zeros((count, 6))
+    load[-1, 1] = -1e4
+    u, q, _ = solved(fragments, bonds, load)
+    arm = length - length / count / 2
+    E, G, A, inertia = CONCRETE.young, CONCRETE.young / 2.4, depth**2, depth**4 / 12
+    want = 1e4 * arm**3 / (3 * E * inertia) + 1e4 * arm / (5 / 6 * G * A)
+    assert -u[-1, 1] == pytest.approx(want, rel=2.5 / (2 * count) ** 2 + 1e-4)
+    section, root = sections(bonds, Sim()), np.flatnonzero(bonds.fragment_b == GROUND)
+    U, _ = utilisation(section, root, q[root], np.ones(1))
+    assert U[0] * CONCRETE.tension == pytest.approx(6 * 1e4 * arm / depth**3, rel=1e-4)  # sigma = 6 P L / b h^2
+
+
+def test_cantilever_own_weight():
+    """sigma = 3 rho g L^2 / h at the root; equilibrium again."""
+    length, depth = 6.0, 0.3
+    fragments, bonds = beam(20, (length / 20, depth, 0.4))
+    _, q, _ = solved(fragments, bonds, weight(fragments))
+    root = np.flatnonzero(bonds.fragment_b == GROUND)
+    U, _ = utilisation(sections(bonds, Sim()), root, q[root], np.ones(1))
+    assert U[0] * CONCRETE.tension == pytest.approx(3 * 2400 * GRAVITY * length**2 / depth, rel=1e-4)
+
+
+def test_torsion():
+    """Square shaft: twist T L / G J with J = 0.1406 a^4 and shear T / (0.208 a^3); our J is 7 % high, our peak shear within 3 %."""
+    count, side = 10, 0.5
+    fragments, bonds = beam(count, (0.6, side, side))
+    load = np.zeros((count, 6))
+    load[-1, 3] = 2e4
+    u, q, _ = solved(fragments, bonds, load)
+    assert u[-1, 3] == pytest.approx(2e4 * (0.6 * count - 0.3) / (CONCRETE.young / 2.4 * 0.1406 * side**4), rel=0.08)
+    section, root = sections(bonds, Sim()), np.flatnonzero(bonds.fragment_b == GROUND)
+    U, _ = utilisation(section, root, q[root], np.ones(1))
+    assert U[0] * CONCRETE.cohesion == pytest.approx(2e4 / (0.208 * side**3), rel=0.03)
+
+
+def test_three_point_bending_breaks_in_the_middle():
+    """P_f = 2 b h^2 s_t / 3 L within 5 %; the middle bond fails and no other. The free beam's loads balance: no support needed."""
+    count, length, depth = 20, 4.0, 0.4
+    fragments, bonds = boxes(np.array([(i, 0, 0) for i in range(count)]), (length / count, depth, depth), CONCRETE, ground=False)
+    span = length - length / count
+    load = np.zeros((count, 6))
+    load[0, 1] = load[-1, 1] = 0.5
+    load[count // 2 - 1, 1] = load[count // 2, 1] = -0.5
+    section = sections(bonds, Sim())
+    lattice = lattice_build(fragments, bonds)
+    # four-point with the inner loads one box apart: M = P/2 (span - box)/2
+    want = 2 * depth * depth**2 * CONCRETE.tension / (3 * (span - length / count))
+    for force, breaks in ((0.95 * want, 0), (1.05 * want, 1)):
+        response = respond(
+            lattice, Elastic.still(count, 1), np.zeros(count, int), np.zeros(count, bool), np.ones(bonds.count, bool), np.ones(count, bool),
+            force * load, 1.0, Sim(), False, None,
+        )
+        failure = bonds_fail(section, Breakage.none(bonds.count), bonds, response.bond, response.strain, Sim(), count)
+        gone = np.concatenate([failure.broken, failure.softened])
+        assert len(gone) == breaks
+        if breaks:
+            assert set((bonds.fragment_a[gone[0]], bonds.fragment_b[gone[0]])) == {count // 2 - 1, count // 2}
+
+
+def test_mesh_independence():
+    """The same cantilever in 1x, 2x, 4x pieces has the same bending stress at the root within 2 %: strength is per area."""
+    stress = []
+    for fine in (1, 2, 4):
+        cells = np.array([(i, j, k) for i in range(8 * fine) for j in range(fine) for k in range(fine)])
+        fragments, bonds = boxes(cells, (0.5 / fine,) * 3, CONCRETE, grounded=cells[:, 0] == 0)
+        ground = np.flatnonzero(bonds.fragment_b == GROUND)
+        own = fragments.position[bonds.fragment_a[ground]]
+        bonds.centroid[ground] = own - [0.25 / fine, 0, 0]
+        bonds.normal[ground], bonds.axis[ground] = [-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]
+        _, q, _ = solved(fragments, bonds, weight(fragments))
+        top = np.abs(q[ground, 0]) / bonds.area[ground] + np.abs(q[ground, 5]) / (bonds.second_moment[ground, 1] / bonds.reach[ground, 1])
+        top += np.abs(q[ground, 4]) / (bonds.second_moment[ground, 0] / bonds.reach[ground, 0])
+        stress.append(top.max())
+    assert max(stress) < 1.1 * min(stress)
+
+
+def test_free_cluster_carries_its_inertia():
+    """A rod pulled at one end: N falls linearly from F to 0 (inertia relief); gravity alone strains nothing."""
+    count = 20
+    fragments, bonds = boxes(np.array([(i, 0, 0) for i in range(count)]), (0.5, 0.5, 0.5), CONCRETE, ground=False)
+    lattice, held = lattice_build(fragments, bonds), np.zeros(count, bool)
+    ask = (lattice, Elastic.still(count, 1), np.zeros(count, int), held, np.ones(bonds.count, bool), np.ones(count, bool))
+    pull = np.zeros((count, 6))
+    pull[-1, 0] = 1e5
+    response = respond(*ask, pull, 1.0, Sim(stress_tolerance=1e-6), False, None)
+    q = lattice.stiffness[response.bond] * response.strain
+    assert q[:, 0] == pytest.approx(1e5 * (np.arange(count - 1) + 1) / count, rel=1e-3)
+    response = respond(*ask, weight(fragments), 1.0, Sim(), False, None)
+    assert np.abs(response.strain).max() < 1e-12
+
+
+def test_loads_balance_leaves_no_resultant():
+    """Relieved loads have no resultant force or moment."""
+    fragments, bonds = boxes(np.array([(i, j, 0) for i in range(4) for j in range(2)]), (0.5, 0.7, 0.4), CONCRETE, ground=False)
+    lattice = lattice_build(fragments, bonds)
+    load = np.random.default_rng(1).normal(size=(8, 6))
+    f = loads_balance(fragments.position, lattice.mass, np.array([0]), np.array([True]), load)
+    assert np.abs(f[:, :3].sum(axis=0)).max() < 1e-12
+    assert np.abs((f[:, 3:] + np.cross(fragments.position, f[:, :3])).sum(axis=0)).max() < 1e-12
+
+
+def test_clusters_do_not_mix():
+    """Two columns solved together give what each gives alone, to the tolerance."""
+    one, bonds = boxes(np.array([(0, i, 0) for i in range(12)]), (1, 1, 1), CONCRETE)
+    both, both_bonds = boxes(np.array([(x, i, 0) for x in (0, 3) for i in range(12)]), (1, 1, 1), CONCRETE)
+    u, _, _ = solved(one, bonds, weight(one))
+    lattice = lattice_build(both, both_bonds)
+    label = np.repeat([0, 12], 12)
+    system = system_build(lattice, label, np.ones(24, bool), np.ones(both_bonds.count, bool), 1.0, 0.0)
+    pair, _, _ = system_solve(system, weight(both), np.zeros((24, 6)), 1e-8, 400)
+    assert pair[:12] == pytest.approx(u, rel=1e-6, abs=1e-12)
+    assert pair[12:] == pytest.approx(u, rel=1e-6, abs=1e-12)
+
+
+def test_sudden_load_doubles():
+    """A load applied at once swings an undamped bar to twice its static sag (DLF = 2), at its period 4 L sqrt(rho/E) within 2 %."""
+    count = 40
+    fragments, bonds = boxes(np.array([(0, i, 0) for i in range(count)]), (1, 1, 1), CONCRETE)
+    lattice, elastic = lattice_build(fragments, bonds), Elastic.still(count, 1)
+    every, held = np.ones(bonds.count, bool), np.ones(count, bool)
+    load = np.zeros((count, 6))
+    load[-1, 1] = 1e6
+    sim = Sim(impact_time=1e-9, stress_tolerance=1e-6)
+    still = respond(lattice, elastic, np.zeros(count, int), held, every, held, load, 1.0, sim, False, None)
+    period = 4 * count * np.sqrt(CONCRETE.density / CONCRETE.young)
+    h, top = period / 200, []
+    for _ in range(150):
+        response = respond(lattice, elastic, np.zeros(count, int), held, every, held, load, h, sim, True, None)
+        elastic.v = 2.0 * (response.u - response.u_before) / h - response.v_before
+        elastic.u = response.u
+        top.append(response.u[-1, 1])
+    assert max(top) == pytest.approx(2 * still.u[-1, 1], rel=0.03)
+    assert (np.argmax(top) + 1) * h == pytest.approx(period / 2, rel=0.02)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 4])
+def test_impulse_does_not_depend_on_the_step(parts):
+    """An impulse J on a stiff column, in one step of h = T/parts, presses its foot with between 0.86 J/T and J/T whatever h."""
+    fragments, bonds = boxes(np.array([(0, 0, 0)]), (0.5, 0.5, 0.5), CONCRETE)
+    lattice, sim = lattice_build(fragments, bonds), Sim(stress_tolerance=1e-8)
+    elastic, h, one = Elastic.still(1, parts), sim.impact_time / parts, np.ones(1, bool)
+    peak = 0.0
+    for k in range(2 * parts):
+        contact = np.zeros((1, 6))
+        contact[0, 1] = -1e3 / h if k == 0 else 0.0
+        load = (contact + elastic.window.sum(axis=0)) / parts
+        response = respond(lattice, elastic, np.zeros(1, int), one, one, one, load, h, sim, True, None)
+        elastic.v, elastic.u = 2.0 * (response.u - response.u_before) / h - response.v_before, response.u
+        if parts > 1:
+            elastic.window = np.concatenate([contact[None], elastic.window[:-1]])
+        peak = max(peak, abs(lattice.stiffness[0, 0] * response.strain[0, 0]))
+    assert 0.85 < peak / (1e3 / sim.impact_time) < 1.02
