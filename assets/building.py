@@ -35,17 +35,28 @@ def build(shot: Shot, folder: FrameFolder, base: Path, progress: Progress) -> Bu
 def frame_building(params: BuildingParams) -> Building:
     """The parametric reinforced-concrete block."""
     boxes = frame_boxes(params)
-    corner = np.array([[[x, y, z] for x in box.x for y in box.y for z in box.z] for box in boxes])  # (M, 8, 3)
+    meshes = [box_mesh(box) for box in boxes]
     return assemble(
-        vertex=list(corner),
-        face=[BOX_FACE] * len(boxes),
+        vertex=[vertex for vertex, _ in meshes],
+        face=[face for _, face in meshes],
         kind=[box.kind for box in boxes],
         material=[box.material for box in boxes],
         element=[box.element for box in boxes],
-        convex=[True] * len(boxes),
+        convex=[box.opening is None for box in boxes],
         grounded=[grounded(box) for box in boxes],
         report={},
     )
+
+
+def box_mesh(box: Box) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices (V, 3) and faces (T, 3) of a box, its opening cut out."""
+    corner = np.array([[x, y, z] for x in box.x for y in box.y for z in box.z])
+    if box.opening is None:
+        return corner, BOX_FACE
+    from assets.solid import arrays, manifold_from
+
+    through = np.array([[x, y, z] for x in box.opening[0] for y in box.opening[1] for z in (box.z[0] - 1.0, box.z[1] + 1.0)])
+    return arrays(manifold_from(corner, BOX_FACE) - manifold_from(through, BOX_FACE))
 
 
 def grounded(box: Box) -> bool:

@@ -1,6 +1,7 @@
 """A reinforced-concrete frame block as abutting boxes.
 
-In: `shot.params.Building`. Out: a list of `Box`, no two of which overlap, each with a face against what carries it.
+In: `shot.params.Building`. Out: a list of `Box`, no two of which overlap, each with a face against what carries it. A facade panel is
+one box with an opening through it, so that it breaks as a precast panel does: across spandrel, piers and lintel, not between them.
 The type is a street block between party walls, as Buenos Aires builds them: the street front (+z) has windows, balconies
 and open shops, the rear (-z) windows only, the party walls (-x, +x) are blind brick between the columns; a lift and stair
 core fills the middle bay and ends in a tank room above the roof.
@@ -27,7 +28,7 @@ Kind = Literal["column", "beam", "slab", "wall", "core", "facade", "infill"]
 
 @dataclass(frozen=True)
 class Box:
-    """One member: an axis-aligned box [m], world, plan centred on the origin, ground at y = 0."""
+    """One member: an axis-aligned box [m], world, plan centred on the origin, ground at y = 0; perhaps open right through along z."""
 
     x: Span
     y: Span
@@ -35,11 +36,18 @@ class Box:
     kind: Kind
     material: str  # key of Shot.materials
     element: str  # e.g. "floor03/column_x1_z2"
+    opening: tuple[Span, Span] | None = None  # x, y
 
     @property
     def volume(self) -> float:
         """[m3]"""
-        return (self.x[1] - self.x[0]) * (self.y[1] - self.y[0]) * (self.z[1] - self.z[0])
+        area = extent(self.x) * extent(self.y) - (extent(self.opening[0]) * extent(self.opening[1]) if self.opening else 0.0)
+        return area * extent(self.z)
+
+
+def extent(span: Span) -> float:
+    """Length of a span [m]."""
+    return span[1] - span[0]
 
 
 def frame_boxes(building: Building) -> list[Box]:
@@ -191,7 +199,7 @@ def core_walls(plan: Plan, storey: int) -> Iterator[Box]:
     across = plan.across(plan.lines_z, k, b.core_thickness)
     yield Box(x, (level, ceiling), across, "core", "concrete", f"{floor}/core_rear")
     across, name = plan.across(plan.lines_z, k + 1, b.core_thickness), f"{floor}/core_front"
-    door = min(b.door_width, 0.8 * (x[1] - x[0])) / 2
+    door = min(b.door_width, 0.8 * extent(x)) / 2
     middle, top = (x[0] + x[1]) / 2, level + min(b.door_height, 0.9 * (ceiling - level))
     yield Box((x[0], middle - door), (level, ceiling), across, "core", "concrete", name)
     yield Box((middle + door, x[1]), (level, ceiling), across, "core", "concrete", name)
@@ -222,26 +230,17 @@ def facade(plan: Plan, storey: int) -> Iterator[Box]:
             lower = plan.level(storey) - (0.0 if balcony or storey == 0 else b.slab)
             window = 0.0 if plan.core_edge("x", i, b.bays_z if side == "front" else 0) else b.window
             name = f"{plan.floor_name(storey)}/facade_{side}_x{i}"
-            yield from panel(plan, i, storey, lower, z, window, balcony, name)
+            x, opening = plan.full(plan.lines_x, i), window_of(plan, i, storey, window, lower if balcony else None)
+            yield Box(x, (lower, plan.ceiling(storey)), z, "facade", "facade", name, opening)
 
 
-def panel(plan: Plan, bay: int, storey: int, lower: float, z: Span, window: float, door: bool, name: str) -> Iterator[Box]:
-    """Spandrel, two piers and a lintel around the opening of a bay; an opening down to the floor where a balcony is."""
-    x, clear, upper = plan.full(plan.lines_x, bay), plan.clear(plan.lines_x, bay), plan.ceiling(storey)
-    head = plan.head(storey)
-    height = head - plan.level(storey)
-    sill = plan.level(storey) + min(plan.b.sill, 0.6 * height)
-    half = min(window * height / (head - sill), 0.9) * (clear[1] - clear[0]) / 2
-    if half == 0.0:
-        yield Box(x, (lower, upper), z, "facade", "facade", name)
-        return
+def window_of(plan: Plan, bay: int, storey: int, share: float, threshold: float | None) -> tuple[Span, Span] | None:
+    """Opening in a bay: from sill to beam, `share` of the clear bay in area; a balcony door is as wide but starts at its threshold."""
+    clear, level, head = plan.clear(plan.lines_x, bay), plan.level(storey), plan.head(storey)
+    sill = level + min(plan.b.sill, 0.6 * (head - level))
+    half = min(share * (head - level) / (head - sill), 0.9) * extent(clear) / 2
     middle = (clear[0] + clear[1]) / 2
-    foot = lower if door else sill
-    if not door:
-        yield Box(x, (lower, sill), z, "facade", "facade", name)
-    yield Box((x[0], middle - half), (foot, head), z, "facade", "facade", name)
-    yield Box((middle + half, x[1]), (foot, head), z, "facade", "facade", name)
-    yield Box(x, (head, upper), z, "facade", "facade", name)
+    return ((middle - half, middle + half), (sill if threshold is None else threshold, head)) if half > 0 else None
 
 
 def has_balcony(plan: Plan, storey: int, bay: int) -> bool:

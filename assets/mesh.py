@@ -93,7 +93,8 @@ def read(path: Path, material: str, materials: tuple[str, ...]) -> list[Surface]
             face = face[:, ::-1]
         vertex = np.asarray(geometry.vertices, float) @ transform[:3, :3].T + transform[:3, 3]
         own = str(getattr(getattr(geometry.visual, "material", None), "name", "") or "").lower()
-        surfaces.append(Surface(path.stem if path.suffix.lower() in NAMELESS else str(node), own if own in materials else material, vertex, face))
+        label = path.stem if path.suffix.lower() in NAMELESS else str(node)
+        surfaces.append(Surface(label, own if own in materials else material, vertex, face))
     if not surfaces:
         raise ShotError(f"{path}: holds no triangles")
     return surfaces

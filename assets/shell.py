@@ -94,7 +94,7 @@ def shells_close(shells: list[Shell], hole_limit: float, thickness: float, repor
 
 def clean(vertex: np.ndarray, face: np.ndarray, tolerance: float, count: dict) -> tuple[np.ndarray, np.ndarray]:
     """Weld vertices closer than `tolerance`; drop faces that are not finite, collapsed, or repeat another (in either winding)."""
-    finite = np.isfinite(vertex).all(axis=1)[face].all(axis=1)
+    finite = np.isfinite(vertex[face]).all(axis=(1, 2))
     count["nonfinite_faces"] += int((~finite).sum())
     vertex, face = compact(vertex, face[finite])
     if len(face) == 0:
@@ -114,8 +114,8 @@ def clean(vertex: np.ndarray, face: np.ndarray, tolerance: float, count: dict) -
 
 def weld(vertex: np.ndarray, tolerance: float) -> np.ndarray:
     """Label of each vertex's cluster, numbered by first appearance."""
-    pairs = np.asarray(KDTree(vertex).query_pairs(tolerance, output_type="ndarray"))
-    graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), (len(vertex),) * 2)
+    pairs = np.array(KDTree(vertex).query_pairs(tolerance, output_type="ndarray"), np.int64).reshape(-1, 2)
+    graph = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), (len(vertex),) * 2)
     label = connected_components(graph, directed=False)[1]
     order = np.argsort(np.unique(label, return_index=True)[1], kind="stable")
     rank = np.empty_like(order)

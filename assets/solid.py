@@ -95,14 +95,19 @@ def solids_separate(solids: list[Solid], report: dict) -> list[Solid]:
 
 def manifold_of(shell: Shell) -> Manifold | None:
     """The shell as manifold3d takes it, or None."""
-    manifold = Manifold(Mesh64(np.ascontiguousarray(shell.vertex, np.float64), np.ascontiguousarray(shell.face, np.uint64)))
+    manifold = manifold_from(shell.vertex, shell.face)
     return None if manifold.status() != Error.NoError or manifold.is_empty() else manifold
 
 
 def turned(manifold: Manifold) -> Manifold:
     """The same surface inside out."""
     vertex, face = arrays(manifold)
-    return Manifold(Mesh64(vertex, np.ascontiguousarray(face[:, ::-1], np.uint64)))
+    return manifold_from(vertex, face[:, ::-1])
+
+
+def manifold_from(vertex: np.ndarray, face: np.ndarray) -> Manifold:
+    """Vertices and faces as manifold3d holds them; ask its status."""
+    return Manifold(Mesh64(np.ascontiguousarray(vertex, np.float64), np.ascontiguousarray(face, np.uint64)))
 
 
 def arrays(manifold: Manifold) -> tuple[np.ndarray, np.ndarray]:

@@ -101,7 +101,7 @@ class Materials(Table):
 class Fracture(Table):
     """How members are cut into pieces before the collapse, and how strong the cuts are."""
 
-    piece: float = param(0.9, "m", "wanted piece size; smaller gives more, finer pieces and longer runs", ge=0.05, le=20)
+    piece: float = param(1.2, "m", "wanted piece size; smaller gives more, finer pieces and longer runs", ge=0.05, le=20)
     pieces_min: int = param(6, "", "least number of pieces of an infill or facade panel", ge=1, le=200)
     jitter: Fraction = param(0.8, "", "irregularity of the cuts: 0 a grid, 1 fully random")
     strength_scale: float = param(1.0, "", "multiplies every strength; below 1 the building is tired", gt=0, le=100)

@@ -1,8 +1,10 @@
-"""The three bundled meshes, hard in different ways: `python -m assets.meshes.make` writes them again, byte for byte.
+# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportReturnType=false
+"""The bundled meshes, three of them hard in different ways: `python -m assets.meshes.make` writes them again, byte for byte.
 
 house.glb   a gabled house in centimetres, Z up: several nodes, one mirrored; holes, inside-out and flipped faces, overlapping parts
 school.obj  a two-storey school of walls without thickness, in metres, Y up: corners doubled, faces doubled, collapsed and flipped
-tower.stl   a church tower of crossing shells, in metres, Z up, without names: cavities, a rib that crosses itself, edges shared by six faces
+tower.stl   a church tower of crossing shells, in metres, Z up, nameless: a cavity, a rib that crosses itself, edges shared by six faces
+wall.obj    one sound box, 4 x 2.6 x 0.24 m
 
 `*_solid` give the same buildings as exact solids, which tests compare volumes with.
 """
@@ -109,7 +111,7 @@ def rows(count: int, lower: float, upper: float, width: float) -> list[tuple[flo
 
 
 def school_sheets() -> dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray, list, str]]]:
-    """Per object: flat sheets as (corner, unit u, unit v, [outline, openings...] rectangles (u0, v0, u1, v1), side the thickness lies on)."""
+    """Per object: flat sheets as (corner, unit u, unit v, [outline, openings...] each (u0, v0, u1, v1), side of the thickness)."""
     x, z, top = 8.0, 4.5, 7.4
     up = np.array([0.0, 1, 0])
 
@@ -128,7 +130,8 @@ def school_sheets() -> dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray, 
     flat = [np.array([1.0, 0, 0]), np.array([0, 0, -1.0])]
     plate = [(0.0, 0.0, 2 * x, 2 * z)]
     cross = [(3.8, 0.0, 5.2, 2.2), (3.8, 3.4, 5.2, 5.6)]
-    stair = [wall((a, b), (c, d), 0, 9.6, []) for a, b, c, d in ((-1.6, -2, 1.6, -2), (1.6, -2, 1.6, -5.2), (1.6, -5.2, -1.6, -5.2), (-1.6, -5.2, -1.6, -2))]
+    corners = [(-1.6, -2), (1.6, -2), (1.6, -5.2), (-1.6, -5.2)]
+    stair = [wall(a, b, 0, 9.6, []) for a, b in zip(corners, corners[1:] + corners[:1], strict=True)]
     return {
         "walls": [(*w, "in") for w in shell],
         "floor_1": [(np.array([-x, 3.25, z]), *flat, plate, "both")],
@@ -210,7 +213,7 @@ def tower_parts() -> list[Manifold]:
 
 
 def rib(radius: float = 2.85, width: float = 0.3, steps: int = 12) -> tuple[np.ndarray, np.ndarray]:
-    """A closed square tube over the dome and back across itself at the top: up at 0, down at 180, round to 270, up, down at 90, round to 0."""
+    """A closed square tube that crosses itself on top of the dome: up at 0, down at 180, round to 270, up, down at 90, round to 0."""
     rise = np.linspace(0, np.pi, 2 * steps + 1)[:-1]
     over = [np.stack([np.cos(a) * np.cos(rise), np.sin(rise), np.sin(a) * np.cos(rise)], axis=1) for a in (0.0, 1.5 * np.pi)]
     turn = np.linspace(0, 0.5 * np.pi, steps + 1)[:-1]
@@ -246,7 +249,18 @@ def tower_write(path: Path) -> None:
     path.write_bytes(bytes(mesh.export(file_type="stl")))
 
 
+# --- wall ----------------------------------------------------------------------------------------------------------------------------
+
+
+def wall_write(path: Path) -> None:
+    """A free-standing wall."""
+    vertex, face = mesh_of(block((-2, 0, -0.12), (2, 2.6, 0.12)))
+    lines = ["o wall"] + [f"v {p[0]:g} {p[1]:g} {p[2]:g}" for p in vertex] + [f"f {a} {b} {c}" for a, b, c in face + 1]
+    path.write_text("\n".join(lines) + "\n")
+
+
 if __name__ == "__main__":
+    wall_write(HERE / "wall.obj")
     house_write(HERE / "house.glb")
     school_write(HERE / "school.obj")
     tower_write(HERE / "tower.stl")
