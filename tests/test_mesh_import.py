@@ -182,7 +182,7 @@ def test_edges_shared_by_more_than_two_faces(tmp_path):
 
 
 def test_a_shell_that_crosses_itself_counts_once(tmp_path):
-    """A tube closed over itself encloses its crossing twice; repaired, it fills where the winding number is not zero (sampled on a lattice)."""
+    """A tube closed over itself encloses its crossing twice; repaired, it fills where the winding number is not zero (sampled)."""
     vertex, face = make.rib(radius=2.0, width=1.0, steps=8)
     mesh = trimesh.Trimesh(vertex, face, process=False)
     building = imported(written(tmp_path, "rib.stl", mesh))
