@@ -13,25 +13,9 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import ConvexHull, QhullError
 
 from shot.results import Fragments
+from sim.layout import HULL
 
 COPLANAR = 0.9999  # cosine of the angle under which two facets are one face: 0.8 degrees, far above the f32 noise of a cut
-
-_f3, _i4 = ti.types.vector(3, ti.f32), ti.types.vector(4, ti.i32)
-HULL = {
-    "fragment": ti.i32,  # (C)
-    "span": _i4,  # (C) first vertex, face and edge of the hull, 0; row C closes the ranges
-    "vertex": _f3,  # (V) [m] rest
-    "normal": _f3,  # (P) outward, rest
-    "offset": ti.f32,  # (P) [m] normal . p <= offset inside
-    "loop_start": ti.i32,  # (P + 1)
-    "loop": ti.i32,  # (L) vertex index, counter-clockwise from outside
-    "edge": _i4,  # (E) vertex, vertex, face, face
-    "vertex_now": _f3,  # (V) [m] turned with the body, from the fragment's centre
-    "normal_now": _f3,  # (P)
-    "lower": _f3,  # (C) [m] box around the hull, from the scene's origin
-    "upper": _f3,  # (C)
-}
-HullPack = ti.types.argpack(**{name: ti.types.ndarray(dtype=element, ndim=1) for name, element in HULL.items()})
 
 
 class HullTable:
@@ -40,14 +24,14 @@ class HullTable:
     def __init__(self, rows: dict[str, np.ndarray]):
         self.count = len(rows["fragment"])
         self.fragment = rows["fragment"]
-        self.vertex_count = len(rows["vertex"])
+        first = rows["span"][:-1, 0]
+        self.extent = np.maximum.reduceat(rows["vertex"], first) - np.minimum.reduceat(rows["vertex"], first)  # (C, 3) f32 [m] at rest
         rows = {**rows, "vertex_now": rows["vertex"], "normal_now": rows["normal"]}
         rows |= {"lower": np.zeros((self.count, 3), np.float32), "upper": np.zeros((self.count, 3), np.float32)}
         self.array = {k: ti.ndarray(e, max(1, len(rows[k]))) for k, e in HULL.items()}
         for k, a in self.array.items():
             if len(rows[k]):
                 a.from_numpy(np.ascontiguousarray(rows[k]))
-        self.pack = HullPack(**self.array)
 
 
 def hull_table(fragments: Fragments, shrink: float) -> tuple[HullTable, np.ndarray]:

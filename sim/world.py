@@ -17,10 +17,10 @@ The contact solver, from outside (host arrays are numpy; F fragments):
     joints_set(world, joints) / joints_read(world)          elastoplastic six-row hinges between bodies (sim/joint.py)
     contact_step(world, h, settings, acceleration)          one step (sim/solve.py); acceleration (F, 3) [m/s2] beside gravity
     forces_read(world) -> force (F, 3) [N], moment (F, 3)   mean of the step, contact + joints, about each fragment's centre
-    contacts_read(world) -> Contacts                        touching points of the last step, sorted by (a, b, feature)
+    contacts_read(world, h) -> Contacts                     touching points of the last step, sorted by (a, b) (sim/state.py)
     energy_read(world) -> dict                              work terms of the last step [J]
-    state_snapshot(world); state_restore(world)             within one step: re-solve after bonds broke, on the device
-    world_save(world) -> dict; world_load(world, dict)      complete state, bit-identical continuation
+    state_snapshot(world); state_restore(world)             within one step: re-solve after bonds broke, on the device (sim/state.py)
+    world_save(world) -> dict; world_load(world, dict)      complete state, bit-identical continuation (sim/state.py)
     world_digest(world) -> int                              u64 of x, q, v, w, state, fragment_body
 
 x is f64: a 300 m scene leaves f32 an ulp of 30 um, as large as resting overlaps. Velocities, increments, arms and hulls are f32, always
@@ -36,95 +36,21 @@ import taichi as ti
 from shot.results import Fragments
 from shot.rotation import rotate
 from sim.hull import HullTable, hull_table
-
-EMPTY, FIXED, AWAKE, ASLEEP = 0, 1, 2, 3
-POINTS = 4  # contact points of one hull pair
-
-_f3, _f4, _d3, _m3 = ti.types.vector(3, ti.f32), ti.types.vector(4, ti.f32), ti.types.vector(3, ti.f64), ti.types.matrix(3, 3, ti.f32)
-_f3x2 = ti.types.vector(6, ti.f32)
-_i2, _f2 = ti.types.vector(2, ti.i32), ti.types.vector(2, ti.f32)
-
-BODY = {
-    "x": _d3,  # [m] centre of mass, world
-    "q": _f4,  # rotation (w, x, y, z), body to world
-    "v": _f3,  # [m/s]
-    "w": _f3,  # [rad/s] world
-    "v_before": _f3,  # [m/s] v one step earlier, for the first guess of the sweep
-    "mass": ti.f32,  # [kg]
-    "inertia": _m3,  # [kg m2] about the centre of mass, rest axes
-    "inertia_inverse": _m3,
-    "radius": ti.f32,  # [m] farthest hull vertex from the centre of mass
-    "state": ti.i32,  # EMPTY, FIXED, AWAKE, ASLEEP
-    "calm": ti.f32,  # [s] slow for so long
-    "peak": _f2,  # [m/s] highest speed in the first and the second half of that time
-    "load": _f3,  # [N] contact and joint force when it fell asleep: a change wakes it
-    "load_moment": _f3,  # [N m]
-}
-FRAGMENT = {
-    "body": ti.i32,
-    "offset": _f3,  # [m] from the body's centre of mass, rest axes
-    "friction": ti.f32,
-    "mass": ti.f32,  # [kg]
-    "force": _f3,  # [N] contact and joints, mean of the last step
-    "moment": _f3,  # [N m] about the fragment's centre
-}
-CONTACT = {
-    "pair": _i2,  # hulls a < b; b = -1 is the ground; sorted by (a, b)
-    "body": _i2,  # of a and b; -1 the ground
-    "count": ti.i32,  # points, 1..POINTS
-    "normal": _f3,  # unit, from a to b
-    "friction": ti.f32,
-    "gap": ti.f32,  # [m] overlap at birth that is still allowed
-    "arm_a": _f3,  # [m] per point: from the body's centre of mass, world axes
-    "arm_b": _f3,
-    "separation": ti.f32,  # [m] per point at the start of the step, gap included
-    "feature": ti.i32,  # per point: which features of the two hulls met
-    "slip": _f3,  # [m] per point: tangential offset carried while sticking
-    "force_n": ti.f32,  # [N] per point, <= 0: the multiplier of the normal row
-    "force_t": _f3,  # [N] per point: friction on b is -force_t
-    "penalty": _f2,  # [N/m] per point: normal, tangential
-    "approach": _f3,  # [m/s] per point: velocity of b minus a before the step
-}
-JOINT = {
-    "fragment": _i2,  # a, b; b = -1 is the ground
-    "bond": ti.i32,  # whose bars these are: multipliers and plastic flow follow it when joints are set anew
-    "anchor_a": _f3,  # [m] from the centre of fragment a at rest
-    "anchor_b": _f3,
-    "normal": _f3,  # at rest, from a to b; rows are N, V1, V2 along and T, M1, M2 about (normal, axis, normal x axis) turning with a
-    "axis": _f3,
-    "stiffness": _f3x2,  # [N/m], [N m/rad]
-    "limit": _f3x2,  # [N], [N m] yield
-    "plastic": _f3x2,  # [m], [rad] permanent
-    "flowed": _f3x2,  # [m], [rad] sum of |increments of plastic|
-    "force": _f3x2,  # [N], [N m] carried in the rows' frame
-    "penalty": _f3x2,  # [N/m], [N m/rad]
-}
-PER_POINT = frozenset({"arm_a", "arm_b", "separation", "feature", "slip", "force_n", "force_t", "penalty", "approach"})
-
-
-def pack_type(columns: dict):
-    """Argument pack of one-dimensional arrays with these element types."""
-    return ti.types.argpack(**{name: ti.types.ndarray(dtype=element, ndim=1) for name, element in columns.items()})
-
-
-BodyPack, FragmentPack, ContactPack, JointPack = pack_type(BODY), pack_type(FRAGMENT), pack_type(CONTACT), pack_type(JOINT)
+from sim.layout import ASLEEP, AWAKE, BODY, CONTACT, EMPTY, FIXED, FRAGMENT, JOINT, PER_POINT, POINTS
 
 
 @dataclass
 class Table:
-    """Arrays of one kind and the argument pack that hands them to kernels."""
+    """Arrays of one kind."""
 
     columns: dict
     size: int
-    type: object
     array: dict = field(default_factory=dict)
-    pack: object = None
 
     def __post_init__(self):
         self.array = {k: ti.ndarray(e, max(1, self.length(k))) for k, e in self.columns.items()}
         for a in self.array.values():
             a.fill(0)
-        self.pack = self.type(**self.array)
 
     def length(self, name: str) -> int:
         """Rows of a column."""
@@ -192,12 +118,12 @@ class World:
         self.mass_scale = float(np.median(self.rest_mass))  # [kg] medians: one giant among bricks must not set the scale
         self.length_scale = float(np.median(np.cbrt(np.asarray(fragments.volume, np.float64))))  # [m]
         self.hulls = hulls
-        self.body = Table(BODY, count, BodyPack)
-        self.fragment = Table(FRAGMENT, count, FragmentPack)
-        self.contact = [Table(CONTACT, 8 * hulls.count + 64, ContactPack) for _ in range(3)]
+        self.body = Table(BODY, count)
+        self.fragment = Table(FRAGMENT, count)
+        self.contact = [Table(CONTACT, 8 * hulls.count + 64) for _ in range(3)]
         self.contact_now = 0  # index of the last step's list; one of the others is written next, one may be held by a snapshot
         self.contact_count = 0
-        self.joint = Table(JOINT, 1, JointPack)
+        self.joint = Table(JOINT, 1)
         self.joint_count = 0
         self.label = np.arange(count, dtype=np.int32)  # host mirrors of what only the host changes
         self.fixed = np.zeros(count, bool)

@@ -1,0 +1,487 @@
+# pyright: basic, reportInvalidTypeForm=false
+"""Contact points of two convex hulls, or of a hull and the ground: separating axes, then clipping, at most four points.
+
+In: pairs, turned hulls. Out: rows of the contact table: normal, points, separations, features. References: separating-axis
+test with the Gauss-map edge criterion (Gregorius, "The Separating Axis Test", GDC 2013); a face manifold holds the
+incident face's edges clipped by the reference face (Cyrus & Beck 1978) plus the reference corners inside the incident face.
+Points carry last step's multipliers by feature, else by nearest place on the hull.
+
+All geometry is relative to the centre of fragment a, in f32: no scene coordinate enters. Speculative: points up to `slack` plus the
+relative motion of the step away are kept, so that what flies fast is stopped at the surface. Not handled: hulls that start
+a step wholly inside one another are pushed out along the nearest face, which need not be where they came in.
+"""
+
+import taichi as ti
+
+from sim.broadphase import fragment_centre, fragment_sweep, turn_back
+from sim.layout import POINTS, Tuning, pack_type
+
+LANES = 64  # pairs are dealt to this many loops, each with its own scratch
+CANDIDATES = 64  # clip points of one pair at most; more sides than that are thinned by order
+ManifoldPack = pack_type(
+    body="x q v w", fragment="body offset friction", hull="fragment span vertex_now normal_now offset loop_start loop edge lower upper",
+    grid="source keep", clip="point separation feature",
+    last="count normal friction gap axis arm_a arm_b separation feature local slip force_n force_t penalty",
+    contact="pair body count normal friction gap axis arm_a arm_b separation feature local slip force_n force_t penalty approach",
+)
+
+
+@ti.func
+def support_below(S: ti.template(), c, n):
+    """Least n . p over the vertices of hull c, and the vertex."""
+    best = ti.f32(1e30)
+    at = -1
+    for k in range(S.hull_span[c][0], S.hull_span[c + 1][0]):
+        s = n.dot(S.hull_vertex_now[k])
+        if s < best:
+            best = s
+            at = k
+    return best, at
+
+
+@ti.func
+def face_separation(S: ti.template(), p, c, d):
+    """Distance of hull c (its fragment at d from that of face p) in front of face p."""
+    n = S.hull_normal_now[p]
+    s, _ = support_below(S, c, n)
+    return s + n.dot(d) - S.hull_offset[p]
+
+
+@ti.func
+def best_face(S: ti.template(), own, other, d, stop):
+    """Face of `own` with the largest separation from `other`; the search ends early beyond `stop`."""
+    best = ti.f32(-1e30)
+    face = -1
+    p = S.hull_span[own][1]
+    while p < S.hull_span[own + 1][1]:
+        s = face_separation(S, p, other, d)
+        if s > best:
+            best = s
+            face = p
+            if s > stop:
+                p = S.hull_span[own + 1][1]
+        p += 1
+    return best, face
+
+
+@ti.func
+def near_box(p, q, lower, upper):
+    """The box of segment pq overlaps a box."""
+    return (ti.max(p, q) - lower).min() >= 0.0 and (upper - ti.min(p, q)).min() >= 0.0
+
+
+@ti.func
+def best_edges(S: ti.template(), a, b, d, floor, wide):
+    """Pair of edges with the largest separation above `floor`: separation, axis, edges. Frame: centre of a's fragment.
+
+    Only edges within `wide` of the other hull's box can touch; only pairs whose Gauss arcs cross are faces of the Minkowski sum.
+    """
+    best = floor
+    axis = ti.Vector([0.0, 0.0, 0.0])
+    edge_a = -1
+    edge_b = -1
+    lower_a = ti.Vector([1e30, 1e30, 1e30])
+    upper_a = -lower_a
+    for k in range(S.hull_span[a][0], S.hull_span[a + 1][0]):
+        lower_a = ti.min(lower_a, S.hull_vertex_now[k] - wide)
+        upper_a = ti.max(upper_a, S.hull_vertex_now[k] + wide)
+    lower_b = ti.Vector([1e30, 1e30, 1e30])
+    upper_b = -lower_b
+    for k in range(S.hull_span[b][0], S.hull_span[b + 1][0]):
+        lower_b = ti.min(lower_b, S.hull_vertex_now[k] + d - wide)
+        upper_b = ti.max(upper_b, S.hull_vertex_now[k] + d + wide)
+    for i in range(S.hull_span[a][2], S.hull_span[a + 1][2]):
+        ea = S.hull_edge[i]
+        pa = S.hull_vertex_now[ea[0]]
+        qa = S.hull_vertex_now[ea[1]]
+        if near_box(pa, qa, lower_b, upper_b):
+            ua = qa - pa
+            na, ma = S.hull_normal_now[ea[2]], S.hull_normal_now[ea[3]]
+            arc_a = ma.cross(na)
+            for j in range(S.hull_span[b][2], S.hull_span[b + 1][2]):
+                eb = S.hull_edge[j]
+                pb = S.hull_vertex_now[eb[0]] + d
+                qb = S.hull_vertex_now[eb[1]] + d
+                if near_box(pb, qb, lower_a, upper_a):
+                    ub = qb - pb
+                    nb, mb = -S.hull_normal_now[eb[2]], -S.hull_normal_now[eb[3]]
+                    arc_b = mb.cross(nb)
+                    cba = nb.dot(arc_a)
+                    dba = mb.dot(arc_a)
+                    adc = na.dot(arc_b)
+                    bdc = ma.dot(arc_b)
+                    if cba * dba < 0.0 and adc * bdc < 0.0 and cba * bdc > 0.0:
+                        n = ua.cross(ub)
+                        length = n.norm()
+                        if length > 1e-3 * ua.norm() * ub.norm():
+                            n = n / length
+                            if n.dot(na + ma) < 0.0:  # outward of a
+                                n = -n
+                            s = n.dot(pb - pa)
+                            if s > best:
+                                best = s
+                                axis = n
+                                edge_a = i
+                                edge_b = j
+    return best, axis, edge_a, edge_b
+
+
+@ti.func
+def facing(S: ti.template(), c, n):
+    """Face of hull c most opposed to n."""
+    best = ti.f32(1e30)
+    face = -1
+    for p in range(S.hull_span[c][1], S.hull_span[c + 1][1]):
+        s = n.dot(S.hull_normal_now[p])
+        if s < best - 1e-4:
+            best = s
+            face = p
+    return face
+
+
+@ti.func
+def keep_candidate(S: ti.template(), lane, count, point, separation, feature, merge):
+    """Append a clip point unless an equal one is there; the number of points."""
+    fresh = count < CANDIDATES
+    for k in range(count):
+        if (S.clip_point[lane * CANDIDATES + k] - point).norm_sqr() < merge * merge:
+            fresh = False
+            if separation < S.clip_separation[lane * CANDIDATES + k] - 0.1 * merge:
+                S.clip_separation[lane * CANDIDATES + k] = separation
+                S.clip_point[lane * CANDIDATES + k] = point
+                S.clip_feature[lane * CANDIDATES + k] = feature
+    if fresh:
+        S.clip_point[lane * CANDIDATES + count] = point
+        S.clip_separation[lane * CANDIDATES + count] = separation
+        S.clip_feature[lane * CANDIDATES + count] = feature
+    return count + ti.cast(fresh, ti.i32)
+
+
+@ti.func
+def clip_faces(S: ti.template(), lane, ref, ref_at, inc, inc_at, margin, merge):
+    """Points of face `inc` inside the prism over face `ref` (at the given offsets), separations along ref's normal."""
+    n = S.hull_normal_now[ref]
+    m = S.hull_normal_now[inc]
+    offset = S.hull_offset[ref] + n.dot(ref_at)
+    r0, r1 = S.hull_loop_start[ref], S.hull_loop_start[ref + 1]
+    i0, i1 = S.hull_loop_start[inc], S.hull_loop_start[inc + 1]
+    count = 0
+    for i in range(i0, i1):
+        p = S.hull_vertex_now[S.hull_loop[i]] + inc_at
+        after = i + 1
+        if after == i1:
+            after = i0
+        e = S.hull_vertex_now[S.hull_loop[after]] + inc_at - p
+        enter = ti.f32(0.0)
+        leave = ti.f32(1.0)
+        side_in = 0
+        for r in range(r0, r1):
+            s = r + 1
+            if s == r1:
+                s = r0
+            corner = S.hull_vertex_now[S.hull_loop[r]] + ref_at
+            side = (S.hull_vertex_now[S.hull_loop[s]] + ref_at - corner).cross(n)  # points out of the prism
+            side = side / ti.max(side.norm(), 1e-12)
+            distance = side.dot(p - corner)
+            slope = side.dot(e)
+            if ti.abs(slope) < 1e-9:
+                if distance > 1e-5 * merge:
+                    leave = -1.0
+            else:
+                t = -distance / slope
+                if slope < 0.0:
+                    if t > enter:
+                        enter = t
+                        side_in = r - r0 + 1
+                else:
+                    leave = ti.min(leave, t)
+        if enter <= leave:
+            at = p + enter * e
+            s0 = n.dot(at) - offset
+            if s0 <= margin:
+                count = keep_candidate(S, lane, count, at - 0.5 * s0 * n, s0, (i - i0) * 256 + side_in, merge)
+            if leave < 1.0:
+                at = p + leave * e
+                s1 = n.dot(at) - offset
+                if s1 <= margin:
+                    count = keep_candidate(S, lane, count, at - 0.5 * s1 * n, s1, (i - i0) * 256 + 128 + side_in, merge)
+    slope = n.dot(m)
+    if ti.abs(slope) > 0.1:
+        inside_offset = S.hull_offset[inc] + m.dot(inc_at)
+        for r in range(r0, r1):
+            corner = S.hull_vertex_now[S.hull_loop[r]] + ref_at
+            s = (inside_offset - m.dot(corner)) / slope  # along n from the corner to the plane of inc
+            inside = s <= margin
+            for i in range(i0, i1):
+                after = i + 1
+                if after == i1:
+                    after = i0
+                p = S.hull_vertex_now[S.hull_loop[i]] + inc_at
+                side = (S.hull_vertex_now[S.hull_loop[after]] + inc_at - p).cross(m)
+                inside = inside and side.dot(corner + s * n - p) <= 0.0
+            if inside:
+                count = keep_candidate(S, lane, count, corner + 0.5 * s * n, s, 65536 + r - r0, merge)
+    return count
+
+
+@ti.func
+def thin(S: ti.template(), lane, count, n, tie):
+    """Reduce candidates to four: the deepest, the farthest from it, and the two that widen the area most on either side."""
+    base = lane * CANDIDATES
+    if count > POINTS:
+        deep = 0
+        for k in range(1, count):
+            if S.clip_separation[base + k] < S.clip_separation[base + deep] - tie:
+                deep = k
+        swap(S, base, base + deep)
+        far = 1
+        best = ti.f32(-1.0)
+        for k in range(1, count):
+            s = (S.clip_point[base + k] - S.clip_point[base]).norm_sqr()
+            if s > 1.02 * best:
+                best = s
+                far = k
+        swap(S, base + 1, base + far)
+        along = (S.clip_point[base + 1] - S.clip_point[base]).cross(n)
+        most = 2
+        most_value = ti.f32(0.0)
+        least = -1
+        for k in range(2, count):
+            s = along.dot(S.clip_point[base + k] - S.clip_point[base])
+            if ti.abs(s) > 1.02 * ti.abs(most_value):
+                most_value = s
+                most = k
+        swap(S, base + 2, base + most)
+        least_value = ti.f32(0.0)
+        for k in range(3, count):
+            s = along.dot(S.clip_point[base + k] - S.clip_point[base])
+            if most_value > 0.0:
+                s = -s
+            if least < 0 or s > least_value + 0.02 * ti.abs(least_value):
+                least_value = s
+                least = k
+        swap(S, base + 3, base + least)
+    return ti.min(count, POINTS)
+
+
+@ti.func
+def swap(S: ti.template(), i, j):
+    """Exchange two candidates."""
+    p, s, f = S.clip_point[i], S.clip_separation[i], S.clip_feature[i]
+    S.clip_point[i], S.clip_separation[i], S.clip_feature[i] = S.clip_point[j], S.clip_separation[j], S.clip_feature[j]
+    S.clip_point[j], S.clip_separation[j], S.clip_feature[j] = p, s, f
+
+
+@ti.func
+def edge_point(S: ti.template(), i, j, d):
+    """Midpoint between the nearest points of edge i (of a) and edge j (of b, at d)."""
+    pa = S.hull_vertex_now[S.hull_edge[i][0]]
+    ua = S.hull_vertex_now[S.hull_edge[i][1]] - pa
+    pb = S.hull_vertex_now[S.hull_edge[j][0]] + d
+    ub = S.hull_vertex_now[S.hull_edge[j][1]] + d - pb
+    r = pb - pa
+    aa, ab, bb = ua.dot(ua), ua.dot(ub), ub.dot(ub)
+    det = ti.max(aa * bb - ab * ab, 1e-20)
+    s = ti.min(ti.max((r.dot(ua) * bb - r.dot(ub) * ab) / det, 0.0), 1.0)
+    t = ti.min(ti.max((s * ab - r.dot(ub)) / bb, 0.0), 1.0)
+    return 0.5 * (pa + s * ua + pb + t * ub)
+
+
+@ti.func
+def hull_hull(S: ti.template(), lane, a, b, d, margin, tried, tune: ti.template()):
+    """Manifold of two hulls, b's fragment at d from a's: number of candidates kept, normal from a to b, axis to try next time."""
+    count = 0
+    normal = ti.Vector([0.0, 1.0, 0.0])
+    axis = tried
+    apart = False
+    if tried >= 0:
+        other, at = b, d
+        if tried % 2 == 1:
+            other, at = a, -d
+        apart = face_separation(S, tried // 2, other, at) > margin
+    if not apart:
+        sa, fa = best_face(S, a, b, d, margin)
+        axis = 2 * fa
+        apart = sa > margin
+        if not apart:
+            sb, fb = best_face(S, b, a, -d, margin)
+            apart = sb > margin
+            use_b = sb > sa + tune.face_bias
+            s = sa
+            if apart or use_b:
+                axis = 2 * fb + 1
+                s = sb
+            if not apart:
+                se, ne, ia, ib = best_edges(S, a, b, d, s + 2.0 * tune.face_bias, margin + ti.max(-s, 0.0))
+                if ia >= 0:
+                    apart = se > margin
+                    if not apart:
+                        normal = ne
+                        feature = 131072 + (ia - S.hull_span[a][2]) * 256 + ib - S.hull_span[b][2]
+                        count = keep_candidate(S, lane, 0, edge_point(S, ia, ib, d), se, feature, tune.merge)
+                else:
+                    zero = ti.Vector([0.0, 0.0, 0.0])
+                    ref = axis // 2
+                    n = S.hull_normal_now[ref]
+                    other = b
+                    ref_at = zero
+                    inc_at = d
+                    if use_b:
+                        other = a
+                        ref_at = d
+                        inc_at = zero
+                    inc = facing(S, other, n)
+                    count = clip_faces(S, lane, ref, ref_at, inc, inc_at, margin, tune.merge)
+                    if count == 0 and s < 0.0:  # an overlap needs a point: the deepest vertex
+                        _, k = support_below(S, other, n)
+                        p = S.hull_vertex_now[k] + inc_at
+                        count = keep_candidate(S, lane, 0, p - 0.5 * s * n, s, 262144 + k - S.hull_span[other][0], tune.merge)
+                    count = thin(S, lane, count, n, 0.1 * tune.face_bias)
+                    normal = n
+                    if use_b:
+                        normal = -n
+    return count, normal, axis
+
+
+@ti.func
+def hull_ground(S: ti.template(), lane, a, height, margin, tune: ti.template()):
+    """Points of hull a at or below the plane y = 0, its fragment's centre at this height. The normal is from the hull into the ground."""
+    count = 0
+    for k in range(S.hull_span[a][0], S.hull_span[a + 1][0]):
+        p = S.hull_vertex_now[k]
+        s = p[1] + height
+        if s <= margin:
+            count = keep_candidate(S, lane, count, p - ti.Vector([0.0, 0.5 * s, 0.0]), s, k - S.hull_span[a][0], 0.1 * tune.merge)
+    return thin(S, lane, count, ti.Vector([0.0, -1.0, 0.0]), 0.1 * tune.face_bias)
+
+
+@ti.kernel
+def manifolds_make(S: ManifoldPack, pairs: ti.i32, tune: Tuning):
+    """Fill one contact row per pair; rows between sleepers are copied, apart ones keep count 0 and their separating face."""
+    ti.loop_config(block_dim=1)
+    for lane in range(LANES):
+        for step in range((pairs - lane + LANES - 1) // LANES):
+            manifold_make(S, tune, lane, lane + step * LANES)
+
+
+@ti.func
+def manifold_make(S: ti.template(), tune: ti.template(), lane, m):
+    """One row."""
+    before = S.grid_source[m]
+    if S.grid_keep[m] == 1:
+        row_copy(S, before, m)
+    else:
+        a, b = S.contact_pair[m][0], S.contact_pair[m][1]
+        fa = S.hull_fragment[a]
+        ba, bb = S.contact_body[m][0], S.contact_body[m][1]
+        centre = fragment_centre(S, fa)
+        d = ti.Vector([0.0, 0.0, 0.0])
+        motion = -fragment_sweep(S, fa, tune.h)
+        spread = tune.h * S.body_w[ba].norm() * 0.5 * (S.hull_upper[a] - S.hull_lower[a]).norm()
+        mu = ti.f32(0.0)
+        tried = -1
+        if before >= 0:
+            tried = S.last_axis[before]
+        if b >= 0:
+            fb = S.hull_fragment[b]
+            d = ti.cast(fragment_centre(S, fb) - centre, ti.f32)
+            motion += fragment_sweep(S, fb, tune.h)
+            spread += tune.h * S.body_w[bb].norm() * 0.5 * (S.hull_upper[b] - S.hull_lower[b]).norm()
+            mu = ti.sqrt(S.fragment_friction[fa] * S.fragment_friction[fb])
+        else:
+            mu = ti.sqrt(S.fragment_friction[fa] * tune.friction_ground)
+        margin = tune.slack + motion.norm() + spread
+        count = 0
+        normal = ti.Vector([0.0, -1.0, 0.0])
+        axis = -1
+        if b >= 0:
+            count, normal, axis = hull_hull(S, lane, a, b, d, margin, tried, tune)
+        else:
+            count = hull_ground(S, lane, a, ti.cast(centre[1], ti.f32), margin, tune)
+        S.contact_count[m] = count
+        S.contact_axis[m] = axis
+        if count > 0:
+            row_fill(S, lane, before, m, fa, b, count, normal, mu, centre, motion, tune)
+
+
+@ti.func
+def row_fill(S: ti.template(), lane, before, m, fa, b, count, normal, mu, centre, motion, tune: ti.template()):
+    """Write a manifold and carry over what its points had: multipliers, penalties, slip and the overlap allowed at birth."""
+    ba, bb = S.contact_body[m][0], S.contact_body[m][1]
+    S.contact_normal[m] = normal
+    S.contact_friction[m] = mu
+    from_a = ti.cast(centre - S.body_x[ba], ti.f32)
+    from_b = ti.Vector([0.0, 0.0, 0.0])
+    if b >= 0:
+        from_b = ti.cast(centre - S.body_x[bb], ti.f32)
+    deepest = ti.f32(1e30)
+    for k in range(count):
+        deepest = ti.min(deepest, S.clip_separation[lane * CANDIDATES + k])
+    approach = ti.max(-motion.dot(normal), 0.0)
+    gap = ti.max(-deepest - approach - tune.slack, 0.0)  # born deep inside: cracked apart there, not flown in
+    if before >= 0:
+        gap = 0.0
+        if S.last_count[before] > 0:
+            gap = ti.max(ti.min(S.last_gap[before] - tune.relax, -deepest), 0.0)
+    S.contact_gap[m] = gap
+    taken = 0  # bits of last step's points already handed on
+    for k in range(count):
+        at = m * POINTS + k
+        p = S.clip_point[lane * CANDIDATES + k]
+        local = turn_back(S.body_q[ba], p)
+        feature = S.clip_feature[lane * CANDIDATES + k]
+        S.contact_arm_a[at] = p + from_a
+        S.contact_arm_b[at] = p + from_b
+        S.contact_separation[at] = S.clip_separation[lane * CANDIDATES + k] + gap
+        S.contact_feature[at] = feature
+        S.contact_local[at] = local
+        velocity = -(S.body_v[ba] + S.body_w[ba].cross(p + from_a))
+        if b >= 0:
+            velocity += S.body_v[bb] + S.body_w[bb].cross(p + from_b)
+        S.contact_approach[at] = velocity
+        match = -1
+        if before >= 0:
+            nearest = 4.0 * tune.merge * tune.merge
+            for o in range(S.last_count[before]):
+                if (taken >> o) & 1 == 0:
+                    distance = (S.last_local[before * POINTS + o] - local).norm_sqr()
+                    if S.last_feature[before * POINTS + o] == feature:
+                        distance *= 1e-3  # the same features, or the nearest
+                    if distance < nearest:
+                        nearest = distance
+                        match = o
+        if match >= 0:
+            taken |= 1 << match
+            o = before * POINTS + match
+            force, slip = S.last_force_t[o], S.last_slip[o]
+            S.contact_force_n[at] = tune.force_decay * S.last_force_n[o]
+            S.contact_force_t[at] = tune.force_decay * (force - force.dot(normal) * normal)
+            S.contact_slip[at] = slip - slip.dot(normal) * normal
+            S.contact_penalty[at] = ti.min(ti.max(tune.gamma * S.last_penalty[o], tune.penalty_min), tune.penalty_max)
+        else:
+            S.contact_force_n[at] = 0.0
+            S.contact_force_t[at] = ti.Vector([0.0, 0.0, 0.0])
+            S.contact_slip[at] = ti.Vector([0.0, 0.0, 0.0])
+            S.contact_penalty[at] = ti.Vector([tune.penalty_min, tune.penalty_min])
+
+
+@ti.func
+def row_copy(S: ti.template(), before, m):
+    """Take a row as it was: the bodies of both sides sleep."""
+    S.contact_count[m] = S.last_count[before]
+    S.contact_normal[m] = S.last_normal[before]
+    S.contact_friction[m] = S.last_friction[before]
+    S.contact_gap[m] = S.last_gap[before]
+    S.contact_axis[m] = S.last_axis[before]
+    for k in range(S.last_count[before]):
+        at, o = m * POINTS + k, before * POINTS + k
+        S.contact_arm_a[at] = S.last_arm_a[o]
+        S.contact_arm_b[at] = S.last_arm_b[o]
+        S.contact_separation[at] = S.last_separation[o]
+        S.contact_feature[at] = S.last_feature[o]
+        S.contact_local[at] = S.last_local[o]
+        S.contact_slip[at] = S.last_slip[o]
+        S.contact_force_n[at] = S.last_force_n[o]
+        S.contact_force_t[at] = S.last_force_t[o]
+        S.contact_penalty[at] = S.last_penalty[o]
+        S.contact_approach[at] = ti.Vector([0.0, 0.0, 0.0])

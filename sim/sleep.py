@@ -1,0 +1,134 @@
+# pyright: basic, reportInvalidTypeForm=false
+"""Rest: who may sleep, and what wakes a sleeper.
+
+In: bodies, contacts, joints of the step. Out: body states, in place.
+
+Asleep: pose frozen, infinite mass to others, contact rows kept with their forces. A body falls asleep when it and all bodies it
+touches have been slower than sleep_speed for sleep_time, something carries it, and its speed did not grow during that
+time (what tips over slowly gets faster; what rests does not).
+Woken before the solve by a hit: a body that closes in faster than sleep_speed, and from there onwards through touching sleepers as far
+as its momentum could set the woken mass moving at sleep_speed. Woken after the solve when the force on it differs from
+the force it fell asleep under by a tenth of its weight: a support that gives way, a heap that grows. Regrouping wakes the changed bodies.
+"""
+
+import taichi as ti
+
+from sim.layout import ASLEEP, AWAKE, POINTS
+
+RINGS = 16  # layers of sleepers that one hit can reach in one step
+LOAD_CHANGE = 0.1  # share of the weight
+
+
+@ti.func
+def wake(S: ti.template(), b):
+    """Let a sleeper move again, from rest."""
+    S.body_state[b] = AWAKE
+    S.body_calm[b] = 0.0
+    S.body_peak[b] = ti.Vector([0.0, 0.0])
+
+
+@ti.func
+def wake_hit(S: ti.template(), pairs, count, tune: ti.template()):
+    """Before the solve: what is being hit wakes, with the sleepers behind it."""
+    for b in range(count):
+        S.work_budget[b] = 0.0
+    woken = 0
+    for m in range(pairs):
+        if S.contact_count[m] > 0 and S.contact_body[m][1] >= 0:
+            a, b = S.contact_body[m][0], S.contact_body[m][1]
+            hitter = -1
+            sleeper = -1
+            if S.body_state[a] == AWAKE and S.body_state[b] == ASLEEP:
+                hitter = a
+                sleeper = b
+            if S.body_state[b] == AWAKE and S.body_state[a] == ASLEEP:
+                hitter = b
+                sleeper = a
+            if hitter >= 0:
+                for k in range(S.contact_count[m]):
+                    at = m * POINTS + k
+                    velocity = S.contact_approach[at]
+                    closing = -S.contact_normal[m].dot(velocity)
+                    slide = (velocity + closing * S.contact_normal[m]).norm()
+                    near = S.contact_separation[at] < ti.max(closing, 0.0) * tune.h
+                    if near and ti.max(closing, slide) > tune.sleep_speed:
+                        S.work_budget[sleeper] = ti.max(S.work_budget[sleeper], S.body_mass[hitter] * ti.max(closing, slide))
+                        woken = 1
+    ring = 0
+    while woken == 1 and ring < RINGS:
+        woken = 0
+        ring += 1
+        for m in range(pairs):
+            if S.contact_count[m] > 0 and S.contact_body[m][1] >= 0:
+                a, b = S.contact_body[m][0], S.contact_body[m][1]
+                if S.body_state[a] == ASLEEP and S.body_state[b] == ASLEEP:
+                    left_a = S.work_budget[a] - (S.body_mass[a] + S.body_mass[b]) * tune.sleep_speed
+                    left_b = S.work_budget[b] - (S.body_mass[a] + S.body_mass[b]) * tune.sleep_speed
+                    if left_a > S.work_budget[b]:
+                        S.work_budget[b] = left_a
+                        woken = 1
+                    if left_b > S.work_budget[a]:
+                        S.work_budget[a] = left_b
+                        woken = 1
+    for b in range(count):
+        if S.body_state[b] == ASLEEP and S.work_budget[b] > 0.0:
+            wake(S, b)
+
+
+@ti.func
+def calm_count(S: ti.template(), b, tune: ti.template()):
+    """Count how long body b has been slow, and whether it is getting faster."""
+    speed = S.body_v[b].norm() + S.body_w[b].norm() * S.body_radius[b]
+    if speed < tune.sleep_speed:
+        peak = S.body_peak[b]
+        if S.body_calm[b] < 0.5 * tune.sleep_time:
+            peak[0] = ti.max(peak[0], speed)
+        else:
+            peak[1] = ti.max(peak[1], speed)
+        S.body_calm[b] += tune.h
+        if S.body_calm[b] >= tune.sleep_time and peak[1] > peak[0] and peak[1] > 0.2 * tune.sleep_speed:
+            S.body_calm[b] = 0.0
+            peak = ti.Vector([0.0, 0.0])
+        S.body_peak[b] = peak
+    else:
+        S.body_calm[b] = 0.0
+        S.body_peak[b] = ti.Vector([0.0, 0.0])
+
+
+@ti.func
+def sleepers_choose(S: ti.template(), pairs, joints, count, tune: ti.template()):
+    """After the solve: sleepers whose load changed wake; calm bodies among calm bodies fall asleep. Uses work.load, load_moment."""
+    for b in range(count):
+        S.work_budget[b] = -1.0  # not carried
+        if S.body_state[b] == ASLEEP:
+            weight = S.body_mass[b] * ti.max(tune.gravity, tune.sleep_speed / tune.sleep_time)
+            force = (S.work_load[b] - S.body_load[b]).norm()
+            moment = (S.work_load_moment[b] - S.body_load_moment[b]).norm()
+            if force > LOAD_CHANGE * weight or moment > LOAD_CHANGE * weight * S.body_radius[b]:
+                wake(S, b)
+    for m in range(pairs):
+        pressed = False
+        for k in range(S.contact_count[m]):
+            pressed = pressed or S.contact_force_n[m * POINTS + k] < 0.0
+        if pressed:
+            touch(S, S.contact_body[m][0], S.contact_body[m][1], tune)
+    for j in range(joints):
+        touch(S, S.row_body[j][0], S.row_body[j][1], tune)
+    for b in range(count):
+        if S.body_state[b] == AWAKE and S.work_budget[b] == 1.0 and S.body_calm[b] >= tune.sleep_time:
+            S.body_state[b] = ASLEEP
+            S.body_v[b] = ti.Vector([0.0, 0.0, 0.0])
+            S.body_w[b] = ti.Vector([0.0, 0.0, 0.0])
+            S.body_v_before[b] = ti.Vector([0.0, 0.0, 0.0])
+            S.body_load[b] = S.work_load[b]
+            S.body_load_moment[b] = S.work_load_moment[b]
+
+
+@ti.func
+def touch(S: ti.template(), a, b, tune: ti.template()):
+    """Mark both bodies as carried (1), or as kept awake by the other (2)."""
+    restless_a = S.body_state[a] == AWAKE and S.body_calm[a] < tune.sleep_time
+    restless_b = b >= 0 and S.body_state[ti.max(b, 0)] == AWAKE and S.body_calm[ti.max(b, 0)] < tune.sleep_time
+    S.work_budget[a] = ti.max(S.work_budget[a], 1.0 + ti.cast(restless_b, ti.f32))
+    if b >= 0:
+        S.work_budget[b] = ti.max(S.work_budget[b], 1.0 + ti.cast(restless_a, ti.f32))

@@ -1,0 +1,117 @@
+"""The state of a World as a whole: taken back within a step, saved and loaded, and the contact list of the last step.
+
+In: a World. Out: snapshots on the device, dicts of numpy arrays, Contacts. A loaded world goes on with the same bits: multipliers,
+penalties, slip, birth overlaps, cached axes, sleep counters and loads are all in the tables that are saved.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import taichi as ti
+
+from sim.layout import ASLEEP, BODY, CONTACT, FRAGMENT, JOINT, PER_POINT, POINTS
+from sim.world import Contacts, Table, World, bodies_read
+
+HOST = ("label", "fixed", "com")
+
+
+def state_snapshot(world: World) -> None:
+    """Remember the state, on the device; the next `contact_step`s leave the remembered contact list alone. One snapshot is held."""
+    held = world.snapshot or {}
+    for name, table in _tables(world).items():
+        copies = held.get(name)
+        if copies is None or any(copies[k].shape != a.shape for k, a in table.items()):
+            copies = {k: ti.ndarray(table_type[k], a.shape[0]) for table_type in (_columns(name),) for k, a in table.items()}
+        for k, a in table.items():
+            copies[k].copy_from(a)
+        held[name] = copies
+    held |= {k: getattr(world, k) for k in (*HOST, "contact_now", "contact_count", "joint_count")} | {"energy": dict(world.energy)}
+    world.snapshot = held
+
+
+def state_restore(world: World) -> None:
+    """Back to the snapshot, which stays. Raises ValueError without one."""
+    held = world.snapshot
+    if held is None:
+        raise ValueError("no snapshot to restore")
+    if world.joint.size != held["joint"]["bond"].shape[0]:
+        world.joint = Table(JOINT, held["joint"]["bond"].shape[0])
+        world.work = None
+    for name, table in _tables(world).items():
+        for k, a in table.items():
+            a.copy_from(held[name][k])
+    for k in (*HOST, "contact_now", "contact_count", "joint_count"):
+        setattr(world, k, held[k])
+    world.energy = dict(held["energy"])
+
+
+def _tables(world: World) -> dict[str, dict]:
+    return {"body": world.body.array, "fragment": world.fragment.array, "joint": world.joint.array}
+
+
+def _columns(name: str) -> dict:
+    return {"body": BODY, "fragment": FRAGMENT, "joint": JOINT}[name]
+
+
+def world_save(world: World) -> dict[str, np.ndarray]:
+    """The complete state as arrays, for np.savez."""
+    out = {f"body_{k}": a.to_numpy() for k, a in world.body.array.items()}
+    out |= {f"fragment_{k}": a.to_numpy() for k, a in world.fragment.array.items()}
+    out |= {f"joint_{k}": a.to_numpy()[: world.joint_count] for k, a in world.joint.array.items()}
+    n, contact = world.contact_count, world.contact[world.contact_now].array
+    out |= {f"contact_{k}": a.to_numpy()[: n * (POINTS if k in PER_POINT else 1)] for k, a in contact.items()}
+    out |= {k: np.asarray(getattr(world, k)) for k in HOST}
+    out["energy"] = np.array(list(world.energy.values()), np.float64)
+    out["energy_name"] = np.array(list(world.energy), "U16")
+    return out
+
+
+def world_load(world: World, saved: dict[str, np.ndarray]) -> None:
+    """Put a saved state into a world of the same fragments. Raises ValueError if sizes or columns differ."""
+    if len(saved["label"]) != world.count:
+        raise ValueError(f"saved state has {len(saved['label'])} fragments, the scene {world.count}")
+    wanted = {f"{t}_{k}" for t, c in (("body", BODY), ("fragment", FRAGMENT), ("joint", JOINT), ("contact", CONTACT)) for k in c}
+    missing = wanted - set(saved)
+    if missing:
+        raise ValueError(f"saved state lacks {sorted(missing)}")
+    joints, contacts = len(saved["joint_bond"]), len(saved["contact_count"])
+    if joints > world.joint.size:
+        world.joint = Table(JOINT, joints)
+    world.contact_now, world.contact_count, world.joint_count, world.snapshot, world.work = 0, contacts, joints, None, None
+    if contacts > world.contact[0].size:
+        world.contact[0] = Table(CONTACT, contacts)
+    for name, table in (("body", world.body), ("fragment", world.fragment), ("joint", world.joint), ("contact", world.contact[0])):
+        for k, a in table.array.items():
+            value = saved[f"{name}_{k}"]
+            whole = a.to_numpy()
+            whole[: len(value)] = value
+            a.from_numpy(whole)
+    for k in HOST:
+        setattr(world, k, np.array(saved[k]))
+    world.energy = dict(zip(saved["energy_name"].tolist(), saved["energy"].tolist(), strict=True))
+
+
+def contacts_read(world: World, h: float) -> Contacts:
+    """Pressed points of the last step of h seconds that had an awake body, sorted by (a, b)."""
+    n = world.contact_count
+    read = {k: a.to_numpy()[: n * (POINTS if k in PER_POINT else 1)] for k, a in world.contact[world.contact_now].array.items()}
+    now = bodies_read(world)
+    row = np.repeat(np.arange(n), POINTS)
+    slot = np.tile(np.arange(POINTS), n)
+    body = read["body"]
+    resting = np.isin(now.state[body], (ASLEEP, 1)) | (body < 0)
+    pressed = (slot < read["count"][row]) & (read["force_n"] < 0) & ~resting.all(axis=1)[row]
+    row, point = row[pressed], np.flatnonzero(pressed)
+    a, b = body[row].T
+    normal = read["normal"][row]
+    force = -(read["force_n"][point, None] * normal + read["force_t"][point])
+    arm_a, arm_b = read["arm_a"][point], read["arm_b"][point]
+    after = -(now.v[a] + np.cross(now.w[a], arm_a))
+    after += np.where((b >= 0)[:, None], now.v[b] + np.cross(now.w[b], arm_b), 0)
+    hull = world.hulls.fragment
+    pair = read["pair"][row]
+    before = read["approach"][point]
+    impulse = (h * force).astype(np.float32)
+    energy = np.maximum(-0.5 * (impulse * (before + after)).sum(axis=1), 0)
+    fragment = np.stack([hull[pair[:, 0]], np.where(pair[:, 1] >= 0, hull[pair[:, 1]], -1)], axis=1).astype(np.int32)
+    return Contacts(fragment, now.x[a] + arm_a, normal, impulse, before, energy.astype(np.float32))
