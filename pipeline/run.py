@@ -25,11 +25,13 @@ from pipeline.digest import digest, library_versions
 from pipeline.plan import Step, plan, shot_hash
 from pipeline.progress import Quiet, Reporter
 from pipeline.store import Entry, cache_folder, folder_writable
+from shot.device import taichi_open
 from shot.errors import MissingResource
 from shot.frames import DamagedFile, file_publish
 from shot.load import Loaded
 from shot.params import Shot
 
+os.environ.setdefault("ENABLE_TAICHI_HEADER_PRINT", "0")  # its banner would go to stdout, where --json goes
 RETRIES = 3  # times a damaged input is made again before the run gives up
 
 
@@ -132,6 +134,8 @@ def _stage_make(step: Step, loaded: Loaded, done: Run, reporter: Reporter) -> No
         reporter.stage(stage.name, max(len(step.frames) - have, 0) or 1)
         if have:
             reporter.line(f"{stage.name}: going on after {have} finished frames")
+        if "taichi" in stage.libraries:
+            taichi_open()
         began = time.monotonic()
         stage.make(Work(step.shot, loaded.base, folder, step.frames, reporter.advance), done.results)
         entry.publish(step.frames, step.made_from)
