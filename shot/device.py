@@ -36,6 +36,7 @@ def taichi_open(arch: Arch = "cpu", threads: int = 0, debug: bool = False) -> No
         default_ip=ti.i32,
         offline_cache=True,
         log_level=ti.WARN,
+        verbose=False,
     )
     _opened = wanted
 
