@@ -11,6 +11,7 @@ interpenetrate deeper than `touch` share no faces: `sim/overlap.py` gives them a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,7 @@ from sim.section import clip_polygon
 PARALLEL = 2e-3  # faces of two members face each other below this angle [rad]
 TOUCH = 1e-4  # of the scene's diagonal: gap or overlap within which faces of two members touch
 THIN = 0.05  # of the thinner member: the most that touch may be
+NOTHING = 1e-12  # of a polygon's size squared: area left by rounding where polygons only touch
 CHUNK = 4_000_000  # polygon pairs held at once
 
 
@@ -84,9 +86,12 @@ def _normal(polygons: list[np.ndarray]) -> np.ndarray:
 
 def plane_axes(normal: np.ndarray) -> np.ndarray:
     """Two unit rows (2, 3) that span the plane and form a right-handed frame with the normal."""
-    u = np.cross(np.eye(3)[np.argmin(np.abs(normal))], normal)
-    u /= np.linalg.norm(u)
-    return np.stack([u, np.cross(normal, u)])
+    x, y, z = normal.tolist()
+    smallest = min(abs(x), abs(y), abs(z))  # the world axis farthest from the normal, crossed with it
+    u = (0.0, -z, y) if abs(x) == smallest else ((z, 0.0, -x) if abs(y) == smallest else (-y, x, 0.0))
+    r = math.sqrt(u[0] * u[0] + u[1] * u[1] + u[2] * u[2])
+    a, b, c = u[0] / r, u[1] / r, u[2] / r
+    return np.array([[a, b, c], [y * c - z * b, z * a - x * c, x * b - y * a]])
 
 
 def clip_in_plane(p: np.ndarray, q: np.ndarray, normal: np.ndarray) -> np.ndarray:
@@ -96,11 +101,8 @@ def clip_in_plane(p: np.ndarray, q: np.ndarray, normal: np.ndarray) -> np.ndarra
     shared = clip_polygon([tuple(x) for x in flat_p.tolist()], [tuple(x) for x in flat_q.tolist()])
     if len(shared) < 3:
         return np.zeros((0, 3))
-    flat = np.array(shared)
-    x, y = (flat - flat[0]).T
-    twice_area = np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))
-    width = min(np.ptp(flat_p, axis=0).min(), np.ptp(flat_q, axis=0).min()) or np.ptp(flat_p, axis=0).max()
-    return p[0] + flat @ axes if twice_area > 1e-9 * width * width else np.zeros((0, 3))
+    twice_area = sum(shared[k - 1][0] * y - x * shared[k - 1][1] for k, (x, y) in enumerate(shared))
+    return p[0] + np.array(shared) @ axes if twice_area > NOTHING * np.ptp(flat_p) ** 2 else np.zeros((0, 3))
 
 
 @dataclass(frozen=True)

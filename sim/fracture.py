@@ -24,12 +24,14 @@ from sim.solid import pieces_of_solid
 from sim.strength import bond_names, bond_strengths, material_columns
 from sim.voronoi import cells_of_convex
 
-FACE_MIN = 1e-6  # of the smaller piece's size squared: smaller shared faces carry nothing
+FACE_MIN = 1e-4  # of the smaller piece's size squared: smaller shared faces carry nothing and would only crackle
+PIECES_MAX = 300_000  # of a building: more is a wrong unit or a slip of the pen, and hours of cutting
 LEVER_MIN = 0.1  # of the way between two centres: least load path of a contact that lies beside both of them
 
 
 def shatter(shot: Shot, building: Building, folder: FrameFolder, progress: Progress) -> tuple[Fragments, Bonds]:
     """Cut every member, find all shared faces, save both results in `folder`. `progress` gets each member's number."""
+    size_check(shot, building)
     pieces: list[Piece] = []
     contacts: list[Contact] = []
     for member in range(len(building.member_kind)):
@@ -48,6 +50,25 @@ def shatter(shot: Shot, building: Building, folder: FrameFolder, progress: Progr
     fragments.save(folder)
     bonds.save(folder)
     return fragments, bonds
+
+
+def size_check(shot: Shot, building: Building) -> None:
+    """Raise ShotError before work starts if the building would come to more than PIECES_MAX pieces."""
+    lower, upper = member_boxes(building)
+    volume, _, _ = mass_properties(building.vertex, building.vertex_start, building.face, building.face_start)
+    owner = np.repeat(np.arange(len(volume)), np.diff(building.face_start))
+    a, b, c = (building.vertex[building.face[:, k] + building.vertex_start[owner]] for k in range(3))
+    area = np.bincount(owner, 0.5 * np.linalg.norm(np.cross(b - a, c - a), axis=1))
+    piece = shot.fracture.piece
+    filled = np.prod((upper - lower) / piece + 1.0, axis=1)  # a grid over the member's box
+    walls = 0.5 * area / piece**2 + volume / piece**3  # thin walls have two sides, blocks have none to speak of
+    pieces = float(np.maximum(1.0, np.minimum(filled, walls)).sum())
+    if pieces > PIECES_MAX:
+        extent = np.ptp(building.vertex, axis=0).max()
+        raise ShotError(
+            f"fracture.piece = {piece:g} m would cut a building of {extent:g} m into about {pieces:.0f} pieces, at most {PIECES_MAX} "
+            "are allowed: raise fracture.piece, or check building.unit of an imported mesh"
+        )
 
 
 def member_pieces(shot: Shot, building: Building, member: int) -> list[Piece]:

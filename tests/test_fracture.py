@@ -179,7 +179,7 @@ def test_interior_marks(broken, name):
 
 @pytest.mark.parametrize("name", SOLID)
 def test_hulls_cover_solids(broken, name):
-    """Every vertex of a piece lies in one of its hulls (round pieces: within a hundredth of their size); the hulls hold at most 10 % more."""
+    """Every vertex of a piece lies in one of its hulls (round pieces: within 1 % of their size); the hulls hold at most 10 % more."""
     fragments, _ = broken(solid(name), shot_jittered())
     total = 0.0
     for f in range(fragments.count):
@@ -441,6 +441,8 @@ def test_bad_input_is_named(broken):
         broken(building_of([("mesh", "concrete", vertex, face[1:], False, False)]))
     with pytest.raises(ShotError, match="not closed and outward"):
         broken(building_of([("mesh", "concrete", vertex, face[:, ::-1], False, False)]))
+    with pytest.raises(ShotError, match="check building.unit"):
+        broken(building_of([("mesh", "concrete", 1e3 * vertex, face, False, False)]))
     block, faces = box_mesh((0, 0, 0), (1, 1, 1))
     with pytest.raises(ShotError, match="member 0.*not closed"):
         broken(building_of([("slab", "concrete", block, faces[1:], True, False)]))
