@@ -95,9 +95,8 @@ def _upsample(work: Work, made: dict[str, Any]):
 def _draw(work: Work, made: dict[str, Any]):
     from render.draw import draw
 
-    fragments = made["shatter"][0]
     return draw(
-        work.shot, fragments, made["simulate"], made["shed"], made["scatter"], made["upsample"],
+        work.shot, *made["shatter"], made["simulate"], made["shed"], made["scatter"], made["upsample"],
         work.folder, work.frames, work.progress,
     )
 
@@ -173,7 +172,7 @@ STAGES: tuple[Stage, ...] = (
         _upsample, results.Dust, _upsample_weights,
     ),
     Stage(
-        "draw", "render.draw", ("camera", "light", "look", "materials.*.albedo", "materials.*.albedo_inside"),
+        "draw", "render.draw", ("frames", "camera", "light", "look", "materials.*.albedo", "materials.*.albedo_inside"),
         ("shatter", "simulate", "shed", "scatter", "upsample"), "frames", ("numpy", "scipy", "taichi", "pyrender", "PyOpenGL"),
         _draw, results.Guides,
     ),

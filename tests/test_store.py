@@ -159,7 +159,7 @@ def test_every_parameter_is_read_by_a_stage():
 
     read = {key for stage in STAGES for key in digest.shot_part(Shot(), stage.reads)} | set(digest.shot_part(Shot(), DELIVERY))
     leaves = set(digest.shot_part(Shot(), ("*",)))
-    assert leaves - read <= {"name", "extends", "frames"}
+    assert leaves - read <= {"name", "extends"}
 
 
 def test_sources_digest_follows_imports():
