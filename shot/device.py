@@ -8,8 +8,11 @@ second `ti.init` silently destroys every field.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
-from typing import Literal
+import sys
+from typing import Any, Literal
 
 Arch = Literal["cpu", "cuda"]
 _opened: tuple[str, int, bool] | None = None
@@ -27,6 +30,12 @@ def taichi_open(arch: Arch = "cpu", threads: int = 0, debug: bool = False) -> No
         return
     import taichi as ti
 
+    with contextlib.redirect_stdout(sys.stderr if debug else io.StringIO()):  # its greeting would mix with --json
+        _init(ti, arch, threads, debug)
+    _opened = wanted
+
+
+def _init(ti: Any, arch: Arch, threads: int, debug: bool) -> None:
     ti.init(
         arch={"cpu": ti.cpu, "cuda": ti.cuda}[arch],
         cpu_max_num_threads=threads,
@@ -36,9 +45,7 @@ def taichi_open(arch: Arch = "cpu", threads: int = 0, debug: bool = False) -> No
         default_ip=ti.i32,
         offline_cache=True,
         log_level=ti.WARN,
-        verbose=False,
     )
-    _opened = wanted
 
 
 def taichi_ready() -> None:
