@@ -38,9 +38,9 @@ from sim.world import Settings, Table, World
 
 SERIAL_POINTS = 40_000
 ALPHA, GAMMA, FORCE_DECAY = 0.95, 0.99, 0.9
-BETA = 14.0  # penalty growth per metre of error, in (m/h^2)/L
-FORCE_SCALE = 0.07  # load at which penalties grow twice as fast, in m L/h^2
-PENALTY_MIN, PENALTY_MAX = 3e-3, 3e6  # in m/h^2
+BETA = 32.0  # penalty growth per metre of error, in (m/h^2)/L
+FORCE_SCALE = 0.35  # load at which penalties grow twice as fast, in m L/h^2
+PENALTY_MIN, PENALTY_MAX = 1e-2, 3e6  # in m/h^2
 SLACK, STICK, MERGE, FACE_BIAS = 0.04, 0.02, 0.02, 0.004  # in L
 RELAX = 0.025  # speed at which a birth overlap opens, in sqrt(g L): 5 cm/s at half a metre
 TURN_MAX = 0.8  # [rad] in a step
@@ -398,7 +398,52 @@ def cross_matrix(r):
 
 @ti.func
 def body_solve(S: ti.template(), tune: ti.template(), b):
-    """One block: gather the rows of body b and move it to the minimum of its own six unknowns."""
+    """One block: move body b to the minimum of its own six unknowns.
+
+    A Newton step that closes a gap has not seen that contact's force; the dual update would then take twice the force needed, the next
+    step open the gap again, and so on in turn, ending on a large force that nothing felt. Hence a second step."""
+    closed = 1
+    tries = 0
+    while closed == 1 and tries < 2:
+        dx, dth = S.work_dx[b], S.work_dth[b]
+        body_newton(S, tune, b)
+        closed = gap_closed(S, tune, b, dx, dth)
+        tries += 1
+
+
+@ti.func
+def gap_closed(S: ti.template(), tune: ti.template(), b, dx, dth):
+    """1 if a point of body b that was free at (dx, dth) is pressed now."""
+    closed = 0
+    for s in range(S.work_start[b], S.work_start[b + 1]):
+        side = S.work_side[s]
+        c = side >> 1
+        is_b = side & 1
+        o = S.contact_body[c][1 - is_b]
+        sign = ti.f32(2 * is_b - 1)
+        n = S.contact_normal[c]
+        for k in range(S.contact_count[c]):
+            at = c * POINTS + k
+            arm, arm_o = S.contact_arm_a[at], S.contact_arm_b[at]
+            if is_b == 1:
+                arm, arm_o = arm_o, arm
+            other = ti.Vector([0.0, 0.0, 0.0])
+            if o >= 0:
+                other = S.work_dx[o] + S.work_dth[o].cross(arm_o)
+            c_0 = S.contact_separation[at]
+            if c_0 < 0.0:
+                c_0 *= 1.0 - tune.alpha
+            before = c_0 + n.dot(sign * (dx + dth.cross(arm) - other))
+            after = c_0 + n.dot(sign * (S.work_dx[b] + S.work_dth[b].cross(arm) - other))
+            lam, pen = S.contact_force_n[at], S.contact_penalty[at][0]
+            if pen * before + lam >= 0.0 and pen * after + lam < 0.0:
+                closed = 1
+    return closed
+
+
+@ti.func
+def body_newton(S: ti.template(), tune: ti.template(), b):
+    """Gather the rows of body b and take one Newton step."""
     i2 = 1.0 / (tune.h * tune.h)
     m = S.body_mass[b] * i2
     dx, dth = S.work_dx[b], S.work_dth[b]
