@@ -86,6 +86,12 @@ def ray_of(pose: Pose, pixel: np.ndarray) -> np.ndarray:
     return np.stack([x, y, -np.ones_like(x)], -1) @ pose.turn
 
 
+def ray_frame(pose: Pose) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Depth-1 ray of pixel position (0, 0) and its change per pixel right and down, world axes."""
+    corner, right, down = ray_of(pose, np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
+    return corner, right - corner, down - corner
+
+
 def sun_direction(light: Light) -> np.ndarray:
     """Unit vector to the sun; azimuth clockwise from -Z seen from above."""
     azimuth, elevation = np.radians(light.azimuth), np.radians(light.elevation)

@@ -10,24 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from render import scene_tables as tables
+from render.ambient import ShadowMap, SurfacePoints, Veil, ambient_irradiance, ambient_lattice, ambient_light, surface_points
 from render.camera import Pose, camera_pose, ray_of
-from render.scene_tables import (
-    BreakLog,
-    body_ages,
-    body_count,
-    body_poses,
-    body_table,
-    break_log,
-    fragment_solid,
-    material_table,
-    pose_rows,
-    rock_choice,
-    rock_solids,
-)
+from render.dust_march import DustImage, dust_image, dust_light, dust_sun, dust_volume
+from render.light_grid import Lattice, grid_resample
+from render.post import ambient_occlusion, edges
+from render.resolve import pixels_resolve
+from render.samples import SAMPLES, FrameInput
 from render.sky import Sky, sky_of
+from shot.device import taichi_open
 from shot.frames import FrameFolder
 from shot.params import Shot
 from shot.results import Bonds, Debris, Dust, Fragments, Guides, Motion, Progress, Seeds
@@ -38,15 +34,13 @@ RUN_OUT = 0.6  # of the building's height: how far around its plan the shadow ma
 def draw(shot: Shot, fragments: Fragments, bonds: Bonds, motion: Motion, seeds: Seeds | None, debris: Debris | None,
          dust: Dust | None, folder: FrameFolder, frames: Sequence[int], progress: Progress) -> Guides:
     """Draw the wanted frames that are not in the folder yet. Raises MissingResource without EGL."""
-    from shot.device import taichi_open
-
     missing = [frame for frame in frames if not folder.has_frame(frame)]
     if not folder.has("static"):
         folder.put("static", static_arrays(shot))
     if missing:
         taichi_open()
-        scene = scene_open(shot, fragments, seeds)
-        log = break_log(shot, bonds, motion, max(missing))
+        scene = scene_open(shot, fragments, seeds, dust)
+        log = tables.break_log(shot, bonds, motion, max(missing))
         for frame in missing:
             inputs = (motion, seeds, debris, dust)
             folder.put_frame(frame, frame_arrays(shot, scene, fragments, log, inputs, frame))
@@ -69,16 +63,18 @@ class Scene:
     """A shot on the GPU."""
 
     sky: Sky
-    graph: object  # pyrender.Scene
-    renderer: object  # render.gl.GuideRenderer
+    graph: Any  # pyrender.Scene
+    renderer: Any  # render.gl.GuideRenderer
     rest: np.ndarray  # (B, 3) f32 [m]
     choice: np.ndarray  # (P) rock shape
     shapes: int
     light: np.ndarray  # (4, 4) f64 world to shadow map
+    lattice: Lattice  # of the ambient light
+    points: SurfacePoints
 
 
-def scene_open(shot: Shot, fragments: Fragments, seeds: Seeds | None, detail: bool = True) -> Scene:
-    """Upload geometry and tables. Without `detail` surfaces have their flat base colour."""
+def scene_open(shot: Shot, fragments: Fragments, seeds: Seeds | None, dust: Dust | None) -> Scene:
+    """Upload geometry and tables."""
     from render.compat import pyrender_open
     from render.gl import renderer_open
 
@@ -86,35 +82,55 @@ def scene_open(shot: Shot, fragments: Fragments, seeds: Seeds | None, detail: bo
     renderer = renderer_open()
     from render.batch import FragmentBatch
 
-    rocks = rock_solids(shot.seed) if seeds is not None and len(seeds.radius) else []
+    rocks = tables.rock_solids(shot.seed) if seeds is not None and len(seeds.radius) else []
     batches = [FragmentBatch(rock, order, True) for order, rock in enumerate(rocks)]
-    batches.append(FragmentBatch(fragment_solid(fragments), len(rocks), False))
+    solid = tables.fragment_solid(fragments)
+    batches.append(FragmentBatch(solid, len(rocks), False))
     graph = pyrender.Scene()
     graph.add(pyrender.Mesh(batches))
     sky = sky_of(shot.light)
-    bodies = body_table(shot, fragments, seeds)
+    bodies = tables.body_table(shot, fragments, seeds)
+    materials = tables.material_table(shot, fragments.material_name)
     light, texel = light_matrix(shot, fragments, sky)
     uniforms = {
         "sun": sky.sun, "sun_radiance": sky.sun_radiance, "sky_horizon": sky.horizon, "sky_zenith": sky.zenith, "sky_glow": sky.glow,
-        "sky_basis": sky.irradiance, "haze": float(shot.look.haze), "shadow_texel": texel, "shadow_size": float(shot.look.shadow_size),
+        "haze": float(shot.look.haze), "shadow_texel": texel, "shadow_size": float(shot.look.shadow_size),
         "half_size": np.array([shot.camera.width, shot.camera.height]) / 2, "weathering": float(shot.look.weathering),
-        "detail": float(detail), "fragment_count": fragments.count, "ground_material": len(fragments.material_name),
+        "detail": 1.0, "fragment_count": fragments.count, "ground_material": len(fragments.material_name),
         "ground_id": fragments.count + 1, "reach": float(shot.camera.far),
     }
     renderer.open_shot(graph, shot.camera.width, shot.camera.height, shot.look.shadow_size, bodies.reshape(-1, 4),
-                       material_table(shot, fragments.material_name).reshape(-1, 4), uniforms)
-    choice = rock_choice(shot, seeds) if rocks and seeds is not None else np.zeros(0, np.int32)
-    return Scene(sky, graph, renderer, np.ascontiguousarray(bodies[:, :3]), choice, len(rocks), light)
+                       materials.reshape(-1, 4), uniforms)
+    choice = tables.rock_choice(shot, seeds) if rocks and seeds is not None else np.zeros(0, np.int32)
+    lattice = ambient_lattice(*air_box(fragments, dust))
+    return Scene(sky, graph, renderer, np.ascontiguousarray(bodies[:, :3]), choice, len(rocks), light, lattice,
+                 surface_points(shot, fragments, solid.normal, bodies, materials))
+
+
+def rest_box(fragments: Fragments) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper corner of the building at rest, widened by RUN_OUT of its height: where pieces will be."""
+    points = fragments.vertex + np.repeat(fragments.position, np.diff(fragments.vertex_start), axis=0)
+    lower, upper = points.min(0), points.max(0)
+    margin = RUN_OUT * (upper[1] - lower[1]) + 1.0
+    return lower - [margin, 1.0, margin], upper + [margin, 2.0, margin]
+
+
+def air_box(fragments: Fragments, dust: Dust | None) -> tuple[np.ndarray, np.ndarray]:
+    """The box of the ambient light: pieces and dust, from the ground up."""
+    lower, upper = rest_box(fragments)
+    if dust is not None:
+        grid = dust.grid
+        lower = np.minimum(lower, grid["origin"])
+        upper = np.maximum(upper, grid["origin"] + grid["cell"] * grid["shape"])
+    lower[1] = max(lower[1], 0.0)
+    return lower, upper
 
 
 def light_matrix(shot: Shot, fragments: Fragments, sky: Sky) -> tuple[np.ndarray, float]:
     """World to shadow map in 0..1 and the side of a texel [m]: one fit for the whole shot, so that shadow edges never swim.
 
     It holds the building at rest widened by RUN_OUT of its height; what casts from farther out casts no shadow."""
-    points = fragments.vertex + np.repeat(fragments.position, np.diff(fragments.vertex_start), axis=0)
-    lower, upper = points.min(0), points.max(0)
-    margin = RUN_OUT * (upper[1] - lower[1]) + 1.0
-    lower, upper = lower - [margin, 1.0, margin], upper + [margin, 2.0, margin]
+    lower, upper = rest_box(fragments)
     corners = np.stack(np.meshgrid(*np.stack([lower, upper], 1), indexing="ij"), -1).reshape(-1, 3)
     up = np.array([0.0, 1.0, 0.0]) if abs(sky.sun[1]) < 0.999 else np.array([0.0, 0.0, -1.0])
     right = np.cross(up, sky.sun)
@@ -129,52 +145,63 @@ def light_matrix(shot: Shot, fragments: Fragments, sky: Sky) -> tuple[np.ndarray
     return matrix, float(side / shot.look.shadow_size)
 
 
-def frame_arrays(shot: Shot, scene: Scene, fragments: Fragments, log: BreakLog,
+def frame_arrays(shot: Shot, scene: Scene, fragments: Fragments, log: tables.BreakLog,
                  inputs: tuple[Motion, Seeds | None, Debris | None, Dust | None], frame: int) -> dict[str, np.ndarray]:
     """All arrays of one frame of Guides."""
-    from render.post import ambient_occlusion, edges
-    from render.resolve import pixels_resolve
-
     motion, seeds, debris, dust = inputs
-    pose = camera_pose(shot, frame)
-    rows, alive = frame_rows(shot, fragments, motion, seeds, debris, frame)
-    given = frame_input(shot, scene, rows, alive, fragments.count, frame)
-    renderer = scene.renderer
-    renderer.draw_shadow(scene.graph, given)  # type: ignore[attr-defined]
-    samples = renderer.draw_guides(scene.graph, given, None)  # type: ignore[attr-defined]
-    age = body_ages(shot, fragments, seeds, log, frame)
+    pose, sky = camera_pose(shot, frame), scene.sky
+    rows, now = frame_rows(shot, fragments, motion, seeds, debris, frame)
+    given = frame_input(shot, scene, rows, now.alive, fragments.count, frame)
+    scene.renderer.draw_shadow(scene.graph, given)
+    volume = dust_volume(shot, dust.grid, dust.frame(frame)) if dust is not None else None
+    shadow = ShadowMap(scene.renderer.read_shadow(), scene.light)
+    if volume is None:
+        sun = shade = veil = None
+    else:
+        sun = dust_sun(volume, sky, shadow.depth, scene.light)
+        shade = dust_light(sun)
+        veil = Veil(grid_resample(volume.extinction, volume.lower, volume.cell, scene.lattice),
+                    grid_resample(sun.lit * shade.transmittance, sun.lattice.lower, sun.lattice.cell, scene.lattice),
+                    np.asarray(shot.look.dust_albedo, np.float32))
+    air = ambient_light(scene.lattice, scene.points, now, shadow, veil, sky)
+    samples = scene.renderer.draw_guides(scene.graph, given, shade)
+    age = tables.body_ages(shot, fragments, seeds, log, frame)
     px = pixels_resolve(samples, pose, rows[:, :3].copy(), scene.rest, age)
     occlusion = ambient_occlusion(px.depth, px.normal, pose, shot.look.occlusion_radius, shot.look.occlusion)
-    solid = px.direct + px.ambient * occlusion[..., None]
-    half = np.float16
+    light, share = ambient_irradiance(air, sky, px.depth, px.normal, pose)
+    solid = px.direct + px.ambient * light * occlusion[..., None]
+    occlusion *= share
     h, w = px.depth.shape
+    if volume is None or sun is None:
+        veiled = DustImage(np.zeros((h, w, 4), np.float32), np.full((h, w), np.inf, np.float32), np.zeros((h, w, 2), np.float32))
+    else:
+        veiled = dust_image(shot, volume, sun, air, sky, px.depth, pose, frame)
+    half = np.float16
     return {
         "solid": solid.astype(half), "albedo": px.albedo, "normal": px.normal.astype(half), "sun": px.sun.astype(half),
         "depth": px.depth, "ids": px.ids, "id": px.id, "motion_backward": px.motion_backward, "motion_forward": px.motion_forward,
         "rest": px.rest, "interior": px.interior.astype(half), "age": px.age.astype(half), "occlusion": occlusion.astype(half),
         "edge": edges(px.depth, px.normal, pose).astype(half), "alpha": px.alpha.astype(half),
-        "dust": np.zeros((h, w, 4), half), "dust_depth": np.full((h, w), np.inf, np.float32), "dust_motion": np.zeros((h, w, 2), half),
+        "dust": veiled.dust.astype(half), "dust_depth": veiled.depth, "dust_motion": veiled.motion.astype(half),
     }
 
 
 def frame_rows(shot: Shot, fragments: Fragments, motion: Motion, seeds: Seeds | None, debris: Debris | None,
-               frame: int) -> tuple[np.ndarray, np.ndarray]:
-    """(B, 9, 4) f32 pose rows now, before and after, each relative to its own eye, and (P) bool pieces to draw."""
-    now = body_poses(shot, fragments, motion, seeds, debris, frame)
-    before = body_poses(shot, fragments, motion, seeds, debris, frame - 1, now.alive) if frame > shot.first else now
-    after = body_poses(shot, fragments, motion, seeds, debris, frame + 1) if frame + 1 < shot.first + shot.frames else now
+               frame: int) -> tuple[np.ndarray, tables.Poses]:
+    """(B, 9, 4) f32 pose rows now, before and after, each relative to its own eye, and the poses now."""
+    now = tables.body_poses(shot, fragments, motion, seeds, debris, frame)
+    before = tables.body_poses(shot, fragments, motion, seeds, debris, frame - 1, now.alive) if frame > shot.first else now
+    after = tables.body_poses(shot, fragments, motion, seeds, debris, frame + 1) if frame + 1 < shot.first + shot.frames else now
     eyes = [camera_pose(shot, f).eye for f in (frame, frame - 1, frame + 1)]
-    count = body_count(fragments, seeds)
+    count = tables.body_count(fragments, seeds)
     rows = np.empty((count, 9, 4), np.float32)
     for slot, (poses, eye) in enumerate(zip((now, before, after), eyes, strict=True)):
-        rows[:, 3 * slot:3 * slot + 3] = pose_rows(poses, eye)
-    return rows, now.alive
+        rows[:, 3 * slot:3 * slot + 3] = tables.pose_rows(poses, eye)
+    return rows, now
 
 
-def frame_input(shot: Shot, scene: Scene, rows: np.ndarray, alive: np.ndarray, fragment_count: int, frame: int):
+def frame_input(shot: Shot, scene: Scene, rows: np.ndarray, alive: np.ndarray, fragment_count: int, frame: int) -> FrameInput:
     """Matrices and tables of one frame for the renderer."""
-    from render.gl import SAMPLES, FrameInput
-
     now, before, after = (camera_pose(shot, f) for f in (frame, frame - 1, frame + 1))
     pieces = np.flatnonzero(alive)
     instances = [fragment_count + 1 + pieces[scene.choice[pieces] == shape] for shape in range(scene.shapes)]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +30,7 @@ except ImportError as error:
     raise MissingResource(f"OpenGL does not load ({error}): {APT_LINE}") from error
 
 from render.batch import FragmentBatch, buffer_fill, buffer_texture  # noqa: E402
+from render.samples import SAMPLES, DustLight, FrameInput, Samples  # noqa: E402
 
 SHADERS = Path(__file__).parent / "shaders"
 TARGETS = (  # name, internal format, client format, client type, numpy type, channels
@@ -41,38 +41,6 @@ TARGETS = (  # name, internal format, client format, client type, numpy type, ch
     ("id", GL.GL_R32UI, GL.GL_RED_INTEGER, GL.GL_UNSIGNED_INT, np.uint32, 1),
     ("motion", GL.GL_RGBA32F, GL.GL_RGBA, GL.GL_FLOAT, np.float32, 4),
 )
-SAMPLES = 2  # per pixel and axis
-
-
-@dataclass(frozen=True)
-class Samples:
-    """What the pass leaves, (2 H, 2 W, channels); layouts in shaders/light.glsl."""
-
-    direct: np.ndarray
-    ambient: np.ndarray
-    albedo: np.ndarray
-    normal: np.ndarray
-    id: np.ndarray
-    motion: np.ndarray
-
-
-@dataclass(frozen=True)
-class FrameInput:
-    """What changes from frame to frame."""
-
-    poses: np.ndarray  # (B, 9, 4) f32: rows now, before, after, see shaders/solid.vert
-    instances: list[np.ndarray]  # bodies of each rock shape
-    uniforms: dict  # name -> number or array, for every program
-    light_clip: np.ndarray  # (4, 4) eye-relative world to shadow map, 0..1
-
-
-@dataclass(frozen=True)
-class DustLight:
-    """Sunlight that the dust lets through, at cell centres of a box."""
-
-    transmittance: np.ndarray  # (x, y, z) f32
-    lower: np.ndarray  # (3) f64 [m] corner of the box, world
-    extent: np.ndarray  # (3) f64 [m]
 
 
 class GuideProgram(ShaderProgram):

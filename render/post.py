@@ -1,4 +1,4 @@
-# pyright: basic, reportInvalidTypeForm=false, reportArgumentType=false, reportCallIssue=false, reportOperatorIssue=false, reportIndexIssue=false
+# pyright: basic, reportInvalidTypeForm=false, reportArgumentType=false, reportCallIssue=false, reportOperatorIssue=false, reportIndexIssue=false, reportGeneralTypeIssues=false
 """Image-space passes from depth and normal: ambient occlusion and edges.
 
 In: depth (H, W) [m], inf for sky; normal (H, W, 3) world; rays of the pixels. Out: occlusion (H, W), 1 where the sky is free and
@@ -11,8 +11,7 @@ pieces of one plane is none until it opens. What is off screen or hidden does no
 import numpy as np
 import taichi as ti
 
-from render.camera import Pose
-from render.resolve import ray_frame
+from render.camera import Pose, ray_frame
 
 vec3 = ti.math.vec3
 Image1 = ti.types.ndarray(dtype=ti.f32, ndim=2)

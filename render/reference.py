@@ -141,14 +141,14 @@ def posed(solid: Solid, body: np.ndarray, poses, bodies: np.ndarray, materials: 
 def detail_and_haze(shot: Shot, fragments: Fragments, motion: Motion, seeds: Seeds | None, debris: Debris | None,
                     frame: int) -> tuple[np.ndarray, np.ndarray]:
     """(H, W, 3) factor that brings flat colour to weathered colour seen through haze, and (H, W) share of haze-free light."""
-    scene = scene_open(shot, fragments, seeds)
+    scene = scene_open(shot, fragments, seeds, None)
     pose = camera_pose(shot, frame)
-    rows, alive = frame_rows(shot, fragments, motion, seeds, debris, frame)
-    given = frame_input(shot, scene, rows, alive, fragments.count, frame)
-    scene.renderer.draw_shadow(scene.graph, given)  # type: ignore[attr-defined]
-    flat = scene.renderer.draw_guides(  # type: ignore[attr-defined]
+    rows, now = frame_rows(shot, fragments, motion, seeds, debris, frame)
+    given = frame_input(shot, scene, rows, now.alive, fragments.count, frame)
+    scene.renderer.draw_shadow(scene.graph, given)
+    flat = scene.renderer.draw_guides(
         scene.graph, replace(given, uniforms=given.uniforms | {"detail": 0.0}), None).ambient[..., :3].copy()
-    fine = scene.renderer.draw_guides(scene.graph, given, None)  # type: ignore[attr-defined]
+    fine = scene.renderer.draw_guides(scene.graph, given, None)
     ratio = np.where(flat > 0, fine.ambient[..., :3] / np.maximum(flat, 1e-12), 1)
     h, w = pose.height, pose.width
     y, x = np.mgrid[0:2 * h, 0:2 * w]

@@ -1,4 +1,4 @@
-# pyright: basic, reportInvalidTypeForm=false, reportArgumentType=false, reportCallIssue=false, reportOperatorIssue=false, reportIndexIssue=false
+# pyright: basic, reportInvalidTypeForm=false, reportArgumentType=false, reportCallIssue=false, reportOperatorIssue=false, reportIndexIssue=false, reportGeneralTypeIssues=false
 """2x2 samples to pixels: light is averaged, data is taken from the nearest sample, never mixed.
 
 In: `Samples` of render/gl.py and the body tables. Out: `Pixels`, (H, W) arrays. Samples of a pixel are counted left to right,
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import taichi as ti
 
-from render.camera import Pose, ray_of
-from render.gl import Samples
+from render.camera import Pose, ray_frame
+from render.samples import Samples
 
 vec3 = ti.math.vec3
 Image1 = ti.types.ndarray(dtype=ti.f32, ndim=2)
@@ -24,7 +24,7 @@ class Pixels:
     """Resolved images; names and units as in Guides, float32 where Guides has float16."""
 
     direct: np.ndarray  # (H, W, 3)
-    ambient: np.ndarray  # (H, W, 3)
+    ambient: np.ndarray  # (H, W, 3) albedo seen through haze: what ambient light falls on
     albedo: np.ndarray  # (H, W, 3) u8
     normal: np.ndarray  # (H, W, 3)
     sun: np.ndarray  # (H, W)
@@ -55,12 +55,6 @@ def pixels_resolve(samples: Samples, pose: Pose, rows_now: np.ndarray, rest: np.
              out.direct, out.ambient, out.albedo, out.normal, out.sun, out.depth, out.ids, out.id,
              out.motion_backward, out.motion_forward, out.rest, out.interior, out.age, out.alpha)
     return out
-
-
-def ray_frame(pose: Pose) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Depth-1 ray of pixel position (0, 0) and its change per pixel right and down, world axes."""
-    corner, right, down = ray_of(pose, np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
-    return corner, right - corner, down - corner
 
 
 @ti.func

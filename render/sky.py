@@ -43,12 +43,12 @@ def sky_of(light: Light) -> Sky:
     pale = (1 - PALENESS) * colour + PALENESS * (colour @ LUMINANCE)
     raw = Sky(sun, np.asarray(light.sun, float), HORIZON * pale, ZENITH * colour, GLOW * np.asarray(light.sun, float),
               np.asarray(light.ground_bounce, float), np.zeros((10, 3)), 1.0)
-    direction, weight = sphere_directions(96, 192)
+    direction, weight = sphere_directions(64, 96)
     up = direction[:, 1] > 0
     flat = (sky_radiance(raw, direction[up]) * (direction[up, 1] * weight[up])[:, None]).sum(0) / np.pi
     scale = colour / np.maximum(flat, 1e-12)
     scaled = Sky(sun, raw.sun_radiance, raw.horizon * scale, raw.zenith * scale, raw.glow * scale, raw.bounce, raw.irradiance, 1.0)
-    normal, _ = sphere_directions(16, 32)
+    normal, _ = sphere_directions(12, 24)
     cosine = np.maximum(normal @ direction.T, 0) * weight
     want = cosine @ sky_radiance(scaled, direction) / np.pi
     fit = np.linalg.lstsq(normal_basis(normal), want, rcond=None)[0]

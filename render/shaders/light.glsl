@@ -2,7 +2,7 @@
 // The sky formula is that of render/sky.py.
 
 layout(location = 0) out vec4 out_direct;    // sunlight leaving the surface, plus haze; depth in alpha
-layout(location = 1) out vec4 out_ambient;   // skylight and bounce leaving the surface, before occlusion
+layout(location = 1) out vec4 out_ambient;   // albedo times what haze lets by: what ambient light falls on
 layout(location = 2) out vec4 out_albedo;    // sRGB-coded; 1 in alpha on fracture faces
 layout(location = 3) out vec4 out_normal;    // world; sun visibility in alpha
 layout(location = 4) out uint out_id;
@@ -13,7 +13,6 @@ uniform vec3 sun_radiance;
 uniform vec3 sky_horizon;
 uniform vec3 sky_zenith;
 uniform vec3 sky_glow;
-uniform vec3 sky_basis[10];
 uniform float haze;
 
 uniform mat4 light_clip;                     // eye-relative position to shadow map, all in 0..1
@@ -33,13 +32,6 @@ vec3 sky_radiance(vec3 direction) {
     float g = GLOW_G;
     float lobe = pow(1.0 - g, 3.0) / pow(1.0 + g * g - 2.0 * g * dot(direction, sun), 1.5);
     return mix(sky_horizon, sky_zenith, sqrt(max(direction.y, 0.0))) + sky_glow * lobe / (1.0 - g);
-}
-
-vec3 sky_irradiance(vec3 n) {
-    vec3 sum = sky_basis[0] + sky_basis[1] * n.x + sky_basis[2] * n.y + sky_basis[3] * n.z
-             + sky_basis[4] * (n.x * n.y) + sky_basis[5] * (n.y * n.z) + sky_basis[6] * (n.z * n.x)
-             + sky_basis[7] * (n.x * n.x) + sky_basis[8] * (n.y * n.y) + sky_basis[9] * (n.y * n.y * n.y);
-    return max(sum, 0.0);
 }
 
 // Share of the sun that reaches p: shadow map with four bilinear taps (a 3 x 3 tent), then dust.
@@ -67,7 +59,7 @@ void surface_write(vec3 p, vec3 n, vec3 albedo, float depth, bool fracture, uint
     float clear = exp(-dot(p, p) / (haze * haze));
     vec3 radiance = albedo * sun_radiance * (visible * max(dot(n, sun), 0.0));
     out_direct = vec4(mix(sky_horizon, radiance, clear), depth);
-    out_ambient = vec4(albedo * sky_irradiance(n) * clear, 1.0);
+    out_ambient = vec4(albedo * clear, 1.0);
     out_albedo = vec4(srgb_coded(albedo), fracture ? 1.0 : 0.0);
     out_normal = vec4(n, visible);
     out_id = id;
