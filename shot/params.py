@@ -119,6 +119,8 @@ class Sim(Table):
     break_rounds: int = param(4, "", "stress solutions per step; limits how far a crack runs in one step", ge=0, le=64)
     stress_tolerance: float = param(1e-3, "", "relative residual at which the stress solve stops", gt=0, le=0.1)
     stress_iterations: int = param(60, "", "most iterations of one stress solve", ge=1, le=2000)
+    rest_load: float = param(0.5, "", "share of its strength that any bond carries at most while the building stands: what exceeds it was relieved "
+                             "when it was built", gt=0, le=1)
     impact_time: float = param(1 / 72, "s", "time over which an impact presses; shorter shatters more", gt=0, le=1)
     dynamic: bool = param(True, "", "inertia in the stress of clusters that were hit, cut or split; off is quasi-static")
     friction_ground: float = param(0.7, "", "friction of the ground; lower lets rubble run out further", ge=0, le=2)
@@ -142,6 +144,8 @@ class Event(Table):
     upper: Vec3 = param((1e3, 2.5, 1e3), "m", "upper corner of the box")
     members: tuple[str, ...] = param(("column",), "", "kinds of member it acts on; empty for all")
     amount: Fraction = param(1.0, "", "share of strength removed by weaken")
+    rubble: Fraction = param(0.35, "", "share of the length of each cut piece that turns to rubble and carries nothing; "
+                             "0 leaves whole blocks, on which a building may go on standing")
     force: Vec3 = param((0.0, 0.0, 0.0), "N/kg", "acceleration given by push")
     delay: float = param(0.0, "s/m", "seconds later per metre from the box's lower corner: a rolling sequence", ge=0, le=10)
 
@@ -201,7 +205,7 @@ class Light(Table):
     elevation: float = param(38.0, "deg", "sun height above the horizon", ge=1, le=90)
     sun: Vec3 = param((3.2, 2.95, 2.6), "", "sun irradiance / pi, linear Rec.709")
     sky: Vec3 = param((0.42, 0.55, 0.80), "", "sky radiance, linear Rec.709")
-    ground_bounce: Vec3 = param((0.16, 0.14, 0.12), "", "light from below, linear Rec.709")
+    ground_bounce: Vec3 = param((0.55, 0.53, 0.51), "", "radiance that the open ground sends up, linear Rec.709")
 
 
 class Look(Table):
