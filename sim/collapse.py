@@ -8,7 +8,7 @@ A saved state continues bit-identically: caches (lattice blocks, systems) are fu
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -16,11 +16,13 @@ from shot.params import Shot, Sim
 from shot.results import GROUND, Bonds, Fragments
 from sim.bond import Breakage, Section, sections, stiffness_left
 from sim.cluster import bonds_inside, clusters, hinges_between
-from sim.event import Schedule, schedule
+from sim.erect import relief, weight_of
+from sim.event import Schedule, rubble, schedule
 from sim.ledger import Ledger
-from sim.respond import Elastic, body_loads, bond_capacity, respond
+from sim.respond import Elastic, bond_capacity
+from sim.state import world_load, world_save
 from sim.stress import Lattice, lattice_build, lattice_soften
-from sim.world import Settings, World, bodies_split, world_create, world_load, world_save
+from sim.world import Settings, World, bodies_split, world_create
 
 
 @dataclass
@@ -83,33 +85,27 @@ def collapse_create(shot: Shot, fragments: Fragments, bonds: Bonds) -> Collapse:
     breakage = Breakage.none(bonds.count)
     label, held = clusters(bonds, breakage.state, count)
     inside = bonds_inside(bonds, breakage.state, label, held)
-    world = world_create(fragments, friction, shot.fracture.shrink)
+    world = world_create(_reduced(fragments, rubble(shot.events, fragments)), friction, shot.fracture.shrink)
     bodies_split(world, label, held)
     compression = np.array([m.compression for m in materials])[fragments.material]
     collapse = Collapse(
         fragments, bonds, sim,
         Settings(sim.gravity, sim.contact_iterations, sim.friction_ground, sim.sleep_speed, sim.sleep_time),
         schedule(shot.events, shot.first, shot.fps, shot.steps_per_frame, fragments, bonds),
-        section, lattice, world, breakage, Elastic.still(count, max(1, round(sim.impact_time / h))),
+        section, lattice, world, breakage, Elastic.still(count),
         Ledger.start(fragments, sim.gravity), h, label, held, inside, bond_capacity(bonds, count), _strength_energy(bonds, section, count),
         compression * np.asarray(fragments.size, float) ** 2,
         1e-3 * float(np.median(fragments.mass)) * max(sim.gravity, 1.0) * float(np.median(fragments.size)),
         np.zeros(0, np.int64), np.zeros(count, bool),
     )
-    weight_settle(collapse)
+    erect(collapse)
     return collapse
 
 
-def weight_settle(c: Collapse) -> None:
-    """Static displacements of everything that stands, so that the first frame carries its weight without a jolt."""
-    rest = np.tile([1.0, 0.0, 0.0, 0.0], (c.fragments.count, 1))
-    zero = np.zeros((c.fragments.count, 3))
-    load = body_loads(c.fragments, c.label, c.held, rest, zero, c.sim.gravity, zero)
-    sim = c.sim.model_copy(update={"stress_iterations": 10 * c.sim.stress_iterations})
-    response = respond(c.lattice, c.elastic, c.label, c.held, c.inside, c.held, load, c.h, sim, False, None)
-    if response is not None:
-        rows = response.system.fragment
-        c.elastic.u[rows], c.elastic.load[rows] = response.u, load[rows]
+def erect(c: Collapse) -> None:
+    """Let the structure carry its weight as built: strains at rest, so that the first frame has no jolt."""
+    c.lattice.offset[:], c.elastic.u[:] = relief(c.lattice, c.section, c.label, c.held, c.inside, c.fragments, c.sim)
+    c.elastic.load[:] = weight_of(c.fragments, c.held, c.sim.gravity)
 
 
 def collapse_save(c: Collapse) -> dict[str, np.ndarray]:
@@ -117,7 +113,7 @@ def collapse_save(c: Collapse) -> dict[str, np.ndarray]:
     arrays = {f"world.{name}": np.asarray(value) for name, value in world_save(c.world).items()}
     arrays |= {f"bond.{name}": value for name, value in vars(c.breakage).items()}
     arrays |= {f"elastic.{name}": value for name, value in vars(c.elastic).items()}
-    arrays |= {"ledger": c.ledger.total.copy(), "step": np.array(c.step), "touched": c.touched}
+    arrays |= {"ledger": c.ledger.total.copy(), "bars": np.array(c.ledger.bars), "step": np.array(c.step), "touched": c.touched}
     return arrays
 
 
@@ -127,7 +123,7 @@ def collapse_load(c: Collapse, arrays: dict[str, np.ndarray]) -> None:
     for part, prefix in ((c.breakage, "bond."), (c.elastic, "elastic.")):
         for name in vars(part):
             setattr(part, name, arrays[prefix + name].copy())
-    c.ledger.total[:] = arrays["ledger"]
+    c.ledger.total[:], c.ledger.bars = arrays["ledger"], float(arrays["bars"])
     c.step, c.touched = int(arrays["step"]), arrays["touched"].copy()
     c.label, c.held = clusters(c.bonds, c.breakage.state, c.fragments.count)
     c.inside = bonds_inside(c.bonds, c.breakage.state, c.label, c.held)
@@ -143,6 +139,12 @@ def collapse_digest(c: Collapse) -> int:
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(value).tobytes())
     return int.from_bytes(digest.digest(), "little")
+
+
+def _reduced(fragments: Fragments, lost: np.ndarray) -> Fragments:
+    """Fragments with hulls smaller by a share (F) of their size."""
+    keep = np.repeat(1.0 - lost[fragments.hull_fragment], np.diff(fragments.hull_vertex_start))
+    return replace(fragments, hull_vertex=(fragments.hull_vertex * keep[:, None]).astype(np.float32))
 
 
 def _strength_energy(bonds: Bonds, section: Section, count: int) -> np.ndarray:

@@ -6,7 +6,8 @@ is left, and what acceleration acts. It depends on the step number alone, so a r
 An event of frame f acts from the first step of the interval that ends with frame f: f is the first frame that shows it. `delay` times
 the distance from the box's lower corner (clipped to the structure) puts parts of it off: a rolling sequence.
 A cut or weakening takes bonds whose centroid lies in the box and that hold at least one fragment of the listed kinds.
-Charges act on bonds only; there is no blast wave.
+A cut is a charge: pieces of those kinds whose centre lies in the box lose `rubble` of their size as bodies, or the building
+would go on standing on its cut columns, block on block. There is no blast wave.
 """
 
 from __future__ import annotations
@@ -51,6 +52,18 @@ def schedule(
         for column, value in zip(columns, values, strict=True):
             column.append(value)
     return Schedule(*(tuple(column) for column in columns))
+
+
+def rubble(events: tuple[Event, ...], fragments: Fragments) -> np.ndarray:
+    """(F) share of its size that each fragment loses as a body, because a cut will reach it."""
+    lost = np.zeros(fragments.count)
+    for event in events:
+        if event.kind == "cut":
+            place = fragments.position
+            wanted = np.array([not event.members or kind in event.members for kind in MEMBER_KINDS])[fragments.kind]
+            wanted &= ((place >= np.array(event.lower)) & (place <= np.array(event.upper))).all(axis=1)
+            lost[wanted] = np.maximum(lost[wanted], event.rubble)
+    return lost
 
 
 def bonds_cut(plan: Schedule, step: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Where the energy is: kinetic, potential, elastic, and where it went.
 
-In: bodies, the lattice, the solver's work terms of each step, what breaking spent. Out: the nine numbers of Motion.LEDGER, cumulative since the
-first frame, each computed by its own means and none as a remainder; `residual` is what they fail to close by.
+In: bodies, the lattice, the solver's work terms of each step, what breaking spent. Out: the nine numbers of Motion.LEDGER, cumulative
+since the first frame, each computed by its own means and none as a remainder; `residual` is what they fail to close by.
 
     kinetic + potential + elastic + friction + contact + fracture + crushing + integrator = work + residual
 
@@ -18,7 +18,7 @@ import numpy as np
 from shot.results import Fragments, Motion
 from shot.rotation import conjugate, rotate
 from sim.stress import Lattice, bond_strains
-from sim.world import Bodies, EMPTY, FIXED, Poses
+from sim.world import EMPTY, FIXED, Bodies, Poses
 
 SIGN = np.array([-1.0 if name == "work" else 1.0 for name in Motion.LEDGER])
 
@@ -30,6 +30,7 @@ class Ledger:
     total: np.ndarray
     height: np.ndarray  # (F) [m] rest heights
     weight: np.ndarray  # (F) [N]
+    bars: float = 0.0  # [J] elastic energy of the hinges between bodies now
 
     @classmethod
     def start(cls, fragments: Fragments, gravity: float) -> Ledger:
@@ -41,6 +42,11 @@ class Ledger:
         for name, value in joules.items():
             self.total[Motion.LEDGER.index(name)] += value
 
+    def take(self, terms: dict[str, float]) -> None:
+        """Book the contact solver's terms of a step: plastic work of hinges counts as fracture."""
+        self.add(**{name: terms[name] for name in ("friction", "contact", "integrator", "work")}, fracture=terms["plastic"])
+        self.bars = terms["elastic"]
+
     def read(self, poses: Poses, bodies: Bodies, inertia: np.ndarray, lattice: Lattice, u: np.ndarray, inside: np.ndarray) -> np.ndarray:
         """The nine numbers now; inertia (F, 3, 3) of bodies in rest axes, `inside` (B) bonds that store energy."""
         total = self.total.copy()
@@ -48,7 +54,7 @@ class Ledger:
         total[Motion.LEDGER.index("potential")] = float(np.sum(self.weight * (poses.position[:, 1] - self.height)))
         bond = np.flatnonzero(inside)
         strain = bond_strains(lattice, bond, u)
-        total[Motion.LEDGER.index("elastic")] = 0.5 * float(np.sum(lattice.stiffness[bond] * strain**2))
+        total[Motion.LEDGER.index("elastic")] = self.bars + 0.5 * float(np.sum(lattice.stiffness[bond] * strain**2))
         return total
 
 

@@ -18,10 +18,11 @@ from shot.frames import FrameFolder
 from shot.params import Shot
 from shot.results import GROUND, Bonds, Fragments, Motion, Progress
 from sim.collapse import Collapse, Counts, Records, collapse_create, collapse_digest, collapse_load, collapse_save
+from sim.layout import ASLEEP
 from sim.ledger import residual
 from sim.record import BREAK, CRUSH, IMPACT, joined
 from sim.step import step
-from sim.world import ASLEEP, bodies_inertia, bodies_read, fragments_read
+from sim.world import bodies_read, fragments_read
 
 log = logging.getLogger(__name__)
 SPEED_MARGIN = 4.0  # times the speed of a fall from the top; pieces thrown by levers reach twice that speed
@@ -46,7 +47,7 @@ def simulate(
             continue
         collapse.records, collapse.counts = Records(), Counts()
         for _ in range(shot.steps_per_frame):
-            step(collapse)
+            _step(collapse, frame)
             guard(collapse, shot, frame)
         arrays = frame_arrays(collapse)
         folder.put_frame(frame, arrays)
@@ -58,10 +59,17 @@ def simulate(
     return Motion(folder)
 
 
+def _step(c: Collapse, frame: int) -> None:
+    try:
+        step(c)
+    except (FloatingPointError, np.linalg.LinAlgError) as error:
+        raise SimulationFailed(f"frame {frame}, step {c.step}: {error}") from error
+
+
 def frame_arrays(c: Collapse) -> dict[str, np.ndarray]:
     """What Motion stores of a frame, and the records since the last one."""
     poses, bodies = fragments_read(c.world), bodies_read(c.world)
-    ledger = c.ledger.read(poses, bodies, bodies_inertia(c.world), c.lattice, c.elastic.u, c.inside)
+    ledger = c.ledger.read(poses, bodies, c.world.body.array["inertia"].to_numpy(), c.lattice, c.elastic.u, c.inside)
     return {
         "position": poses.position.astype(np.float32),
         "rotation": poses.rotation.astype(np.float32),

@@ -18,10 +18,11 @@ from sim.collapse import Collapse
 from sim.event import bonds_cut, push, strength_left
 from sim.joint import Joints, joints_read, joints_set
 from sim.record import Broken, breaks_of, crushes_of, impacts_of
-from sim.respond import Response, accept, body_loads, contact_loads, respond, wake, window_mean
+from sim.respond import Response, accept, body_loads, contact_loads, respond, wake
 from sim.solve import contact_step
+from sim.state import contacts_read, state_restore, state_snapshot
 from sim.stress import bond_strains, lattice_soften
-from sim.world import bodies_split, contacts_read, energy_read, forces_read, fragments_read, state_restore, state_snapshot
+from sim.world import bodies_split, energy_read, forces_read, fragments_read
 
 
 def step(c: Collapse) -> None:
@@ -35,7 +36,7 @@ def step(c: Collapse) -> None:
     for round_ in range(c.sim.break_rounds + 1):
         if regrouped:
             move(c)  # contact, joints, gravity: all bodies by h
-            contact, load = loads(c)
+            load = loads(c)
         response = strain(c, load, response)  # the lattice of every cluster that is not at peace
         if response is None:
             break
@@ -48,7 +49,7 @@ def step(c: Collapse) -> None:
         if regrouped:
             state_restore(c.world)
             regroup(c)
-    settle(c, response, load, contact)
+    settle(c, response, load)
     write_down(c, broken)
     c.step += 1
 
@@ -95,18 +96,18 @@ def joints_of(c: Collapse, bond: np.ndarray) -> Joints:
 
 def move(c: Collapse) -> None:
     """All bodies by h under contact, joints, gravity and pushes."""
-    contact_step(c.world, c.h, c.settings, push(c.plan, c.step, c.fragments.count))
+    pushed = push(c.plan, c.step, c.fragments.count)
+    contact_step(c.world, c.h, c.settings, pushed if pushed.any() else None)
     c.counts.contacts += 1
 
 
-def loads(c: Collapse) -> tuple[np.ndarray, np.ndarray]:
-    """(F, 6) contact loads of this step, and all that loads the lattice, in rest axes."""
+def loads(c: Collapse) -> np.ndarray:
+    """(F, 6) all that loads the lattice, in rest axes."""
     poses = fragments_read(c.world)
     force, moment = forces_read(c.world)
-    contact = contact_loads(force, moment, poses.rotation)
     pushed = push(c.plan, c.step, c.fragments.count)
     body = body_loads(c.fragments, c.label, c.held, poses.rotation, poses.angular_velocity, c.sim.gravity, pushed)
-    return contact, window_mean(c.elastic, contact) + body
+    return body + contact_loads(force, moment, poses.rotation)
 
 
 def strain(c: Collapse, load: np.ndarray, guess: Response | None) -> Response | None:
@@ -143,9 +144,9 @@ def apart(c: Collapse) -> bool:
     return not (np.array_equal(label, c.label) and np.array_equal(held, c.held) and np.array_equal(hinge, c.hinge))
 
 
-def settle(c: Collapse, response: Response | None, load: np.ndarray, contact: np.ndarray) -> None:
+def settle(c: Collapse, response: Response | None, load: np.ndarray) -> None:
     """Keep what the lattice answered in the last round."""
-    accept(c.elastic, response, load, contact, c.strong, c.h, c.sim.dynamic)
+    accept(c.elastic, response, load, c.strong, c.h, c.sim.dynamic)
     c.touched[:] = False
 
 
@@ -153,12 +154,12 @@ def write_down(c: Collapse, broken: Broken) -> None:
     """Book the step's energies and record breaks, impacts and crushes."""
     poses = fragments_read(c.world)
     time = (c.step + 1) * c.h
-    contacts = contacts_read(c.world)
+    contacts = contacts_read(c.world, c.h)
     crushes, taken = crushes_of(broken, contacts, c.bonds, c.fragments, c.crush, c.notice, c.h, time)
     c.records.breaks.append(breaks_of(broken, c.bonds, c.fragments, poses, time))
     c.records.impacts.append(impacts_of(contacts, c.notice, time))
     c.records.crushes.append(crushes)
-    c.ledger.add(**energy_read(c.world))
+    c.ledger.take(energy_read(c.world))
     c.ledger.add(crushing=taken, contact=-taken)
 
 

@@ -4,7 +4,8 @@ In: fragments and bonds at rest, the stiffness left in each bond, loads on fragm
 and, per bond, the section forces q = (N, V1, V2, T, M1, M2) in the bond's own axes (normal, axis, normal x axis), tension positive.
 
     s = S_b u_b - S_a u_a,  S = [[R, -R [r]x], [0, R]],  r = bond centroid - fragment centre,  R = rows (normal, axis, normal x axis)
-    q = diag(k) s,          k = (E A, kG A, kG A, G J, E I1, E I2) / L          face springs: spring-bond lattice, AEM
+    q = diag(k) (s - s0),   k = (E A, kG A, kG A, G J, E I1, E I2) / L          face springs: spring-bond lattice, AEM
+    s0: strain of the building as it was built (`sim/erect.py`), zero for most bonds
     K = sum S^T diag(k) S   ground bonds have no b: a Dirichlet support
     A = kappa K + mu M      kappa = 1, mu = 0: static;  kappa = 1/2 + tau/h, mu = 2/h^2: one implicit midpoint step (sim/step.py)
 
@@ -13,8 +14,8 @@ Everything lives in rest axes: a cluster is rigid, so its frame is the rest fram
 Solver: conjugate gradients on all clusters at once, each with its own scalars and its own stop. Preconditioner: adapted
 deflation A-DEF2 (Tang, Nabben, Vuik, Erlangga 2009, eq. 2.19) of a 6x6 block Jacobi with the six rigid modes Z of every
 aggregate. Away from aggregate borders K Z = 0, so deflation costs a sparse strip and one small triangular solve, where the
-symmetric multiplicative cycle costs two more products with A. An aggregate is a connected part of a box of the rest graph; a
-cluster that splits splits its aggregates too, and no hierarchy has to be rebuilt.
+symmetric multiplicative cycle costs two more products with A. Aggregates are grown once on the rest graph; those that a crack cuts
+fall into their connected parts, so that no hierarchy has to be rebuilt.
 
 No buckling (second-order) term, no bond that is stiffer closed than open. Sums have fixed order and no threaded BLAS is
 called, so the bits do not depend on the number of threads.
@@ -23,6 +24,7 @@ called, so the bits do not depend on the number of threads.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from heapq import heappop, heappush
 
 import numpy as np
 import scipy.sparse as sparse
@@ -32,7 +34,7 @@ from scipy.sparse.linalg import SuperLU, splu
 from shot.results import GROUND, Bonds, Fragments
 
 SHEAR_SHAPE = 5 / 6  # kG over G: Timoshenko's coefficient of a rectangle
-AGGREGATE = 6  # fragments; half as many double the coarse factor, twice as many double the iterations of slender parts
+AGGREGATE = 6  # fragments; fewer make the coarse factor larger, twice as many double the iterations of slender parts
 FREE_SHIFT = 1e-10  # mass shift of static free clusters against the stiffest fragment: far below their lowest mode
 
 
@@ -49,10 +51,12 @@ class Lattice:
     block: np.ndarray  # (3, B, 6, 6) S_a^T k S_a, -S_a^T k S_b, S_b^T k S_b
     mass: np.ndarray  # (F, 6, 6) [kg, kg m2]
     position: np.ndarray  # (F, 3) [m]
-    box: np.ndarray  # (F) aggregate box of the rest graph
+    box: np.ndarray  # (F) aggregate on the rest graph
+    offset: np.ndarray  # (B, 6) s0: strain at which the bond carries nothing
     end_fragment: np.ndarray  # (E) bond ends sorted by fragment
     end_bond: np.ndarray  # (E)
     end_side: np.ndarray  # (E) 0 the bond's a, 1 its b
+    last: tuple | None = None  # the last system and what it was built for
 
 
 def lattice_build(fragments: Fragments, bonds: Bonds) -> Lattice:
@@ -73,7 +77,7 @@ def lattice_build(fragments: Fragments, bonds: Bonds) -> Lattice:
     order = np.lexsort((end_side, end_bond, end_fragment))
     result = Lattice(
         a, b, strain_a, strain_b, whole.copy(), whole, np.zeros((3, len(a), 6, 6)), mass, position,
-        _boxes(position), end_fragment[order], end_bond[order], end_side[order],
+        _aggregates(a, b, position), np.zeros((len(a), 6)), end_fragment[order], end_bond[order], end_side[order],
     )
     _blocks_update(result, np.arange(len(a)))
     return result
@@ -82,6 +86,7 @@ def lattice_build(fragments: Fragments, bonds: Bonds) -> Lattice:
 def lattice_soften(lattice: Lattice, bond: np.ndarray, stiffness: np.ndarray) -> None:
     """Set what is left of the stiffness (n, 6) of some bonds (n)."""
     lattice.stiffness[bond] = stiffness
+    lattice.last = None
     _blocks_update(lattice, bond)
 
 
@@ -95,9 +100,20 @@ def bond_stiffness(bonds: Bonds) -> np.ndarray:
 
 
 def bond_strains(lattice: Lattice, bond: np.ndarray, u: np.ndarray) -> np.ndarray:
-    """(n, 6) relative displacement and rotation of the two sides of some bonds; u (F, 6) of all fragments."""
+    """(n, 6) s - s0, relative displacement and rotation of the two sides of some bonds; u (F, 6) of all fragments."""
     s = np.einsum("bij,bj->bi", lattice.strain_a[bond], u[lattice.a[bond]])
-    return np.einsum("bij,bj->bi", lattice.strain_b[bond], u[lattice.b[bond]]) - s
+    return np.einsum("bij,bj->bi", lattice.strain_b[bond], u[lattice.b[bond]]) - s - lattice.offset[bond]
+
+
+def prestress(lattice: Lattice, bond: np.ndarray) -> np.ndarray:
+    """(F, 6) what some bonds put on their fragments at u = 0: S^T k s0, to be added to the loads."""
+    bond = bond[lattice.offset[bond].any(axis=1)]
+    q = lattice.stiffness[bond] * lattice.offset[bond]
+    f = np.zeros((len(lattice.position), 6))
+    np.add.at(f, lattice.a[bond], -np.einsum("bij,bi->bj", lattice.strain_a[bond], q))
+    inner = lattice.b[bond] != GROUND
+    np.add.at(f, lattice.b[bond[inner]], np.einsum("bij,bi->bj", lattice.strain_b[bond[inner]], q[inner]))
+    return f
 
 
 @dataclass
@@ -127,6 +143,14 @@ class System:
     def product(self, u: np.ndarray) -> np.ndarray:
         """A u, (n, 6)."""
         return self.kappa * self.stiff(u) + self.mu * self.inertial(u)
+
+
+def system_of(lattice: Lattice, cluster: np.ndarray, wanted: np.ndarray, held: np.ndarray, kappa: float, mu: float) -> System:
+    """`system_build`, or the system of the last call if it would be the same."""
+    ask = (cluster, wanted, held & wanted[lattice.a], kappa, mu)
+    if lattice.last is None or not all(np.array_equal(x, y) for x, y in zip(ask, lattice.last[1], strict=True)):
+        lattice.last = system_build(lattice, cluster, wanted, held, kappa, mu), tuple(np.copy(x) for x in ask)
+    return lattice.last[0]
 
 
 def system_build(lattice: Lattice, cluster: np.ndarray, wanted: np.ndarray, held: np.ndarray, kappa: float, mu: float) -> System:
@@ -284,17 +308,25 @@ def _rigid_modes(position, box, together, row, column) -> tuple[sparse.csr_matri
     return sparse.bsr_matrix((Z, aggregate.astype(np.int32), np.arange(n + 1, dtype=np.int32)), shape=(6 * n, 6 * count)).tocsr(), count
 
 
-def _boxes(position: np.ndarray) -> np.ndarray:
-    """Box of each fragment by repeated halving along the longest side until boxes hold at most AGGREGATE fragments."""
-    box = np.zeros(len(position), np.int64)
-    stack, count = [np.arange(len(position))], 0
-    while stack:
-        members = stack.pop()
-        if len(members) <= AGGREGATE:
-            box[members] = count
-            count += 1
+def _aggregates(a: np.ndarray, b: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """(F) aggregate of each fragment on the rest graph: pieces grown from the lowest free fragment, nearest neighbours first."""
+    count = len(position)
+    inner = b != GROUND
+    ends, others = np.concatenate([a[inner], b[inner]]), np.concatenate([b[inner], a[inner]])
+    order = np.lexsort((others, ends))
+    ends, others = ends[order], others[order]
+    first = np.searchsorted(ends, np.arange(count + 1))
+    box = np.full(count, -1)
+    for seed in range(count):
+        if box[seed] >= 0:
             continue
-        axis = int(np.argmax(np.ptp(position[members], axis=0)))
-        order = members[np.argsort(position[members, axis], kind="stable")]
-        stack += [np.sort(order[len(order) // 2 :]), np.sort(order[: len(order) // 2])]
+        box[seed] = seed
+        members, ring = 1, [(0.0, seed)]
+        while ring and members < AGGREGATE:
+            _, here = heappop(ring)
+            for other in others[first[here] : first[here + 1]]:
+                if box[other] < 0 and members < AGGREGATE:
+                    box[other] = seed
+                    members += 1
+                    heappush(ring, (float(((position[other] - position[seed]) ** 2).sum()), int(other)))
     return box

@@ -143,7 +143,7 @@ def test_three_point_bending_breaks_in_the_middle():
     want = 2 * depth * depth**2 * CONCRETE.tension / (3 * (span - length / count))
     for force, breaks in ((0.95 * want, 0), (1.05 * want, 1)):
         response = respond(
-            lattice, Elastic.still(count, 1), np.zeros(count, int), np.zeros(count, bool), np.ones(bonds.count, bool), np.ones(count, bool),
+            lattice, Elastic.still(count), np.zeros(count, int), np.zeros(count, bool), np.ones(bonds.count, bool), np.ones(count, bool),
             force * load, 1.0, Sim(), False, None,
         )
         failure = bonds_fail(section, Breakage.none(bonds.count), bonds, response.bond, response.strain, Sim(), count)
@@ -175,7 +175,7 @@ def test_free_cluster_carries_its_inertia():
     count = 20
     fragments, bonds = boxes(np.array([(i, 0, 0) for i in range(count)]), (0.5, 0.5, 0.5), CONCRETE, ground=False)
     lattice, held = lattice_build(fragments, bonds), np.zeros(count, bool)
-    ask = (lattice, Elastic.still(count, 1), np.zeros(count, int), held, np.ones(bonds.count, bool), np.ones(count, bool))
+    ask = (lattice, Elastic.still(count), np.zeros(count, int), held, np.ones(bonds.count, bool), np.ones(count, bool))
     pull = np.zeros((count, 6))
     pull[-1, 0] = 1e5
     response = respond(*ask, pull, 1.0, Sim(stress_tolerance=1e-6), False, None)
@@ -209,40 +209,30 @@ def test_clusters_do_not_mix():
 
 
 def test_sudden_load_doubles():
-    """A load applied at once swings an undamped bar to twice its static sag (DLF = 2), at its period 4 L sqrt(rho/E) within 2 %."""
+    """Weight applied at once swings a bar to twice its static sag (DLF = 2; 1 % for tau = h), at its period 4 L sqrt(rho/E)."""
     count = 40
     fragments, bonds = boxes(np.array([(0, i, 0) for i in range(count)]), (1, 1, 1), CONCRETE)
-    lattice, elastic = lattice_build(fragments, bonds), Elastic.still(count, 1)
+    lattice, elastic = lattice_build(fragments, bonds), Elastic.still(count)
     every, held = np.ones(bonds.count, bool), np.ones(count, bool)
-    load = np.zeros((count, 6))
-    load[-1, 1] = 1e6
+    load = weight(fragments)
     sim = Sim(impact_time=1e-9, stress_tolerance=1e-6)
     still = respond(lattice, elastic, np.zeros(count, int), held, every, held, load, 1.0, sim, False, None)
     period = 4 * count * np.sqrt(CONCRETE.density / CONCRETE.young)
-    h, top = period / 200, []
-    for _ in range(150):
+    h, top = period / 400, []
+    for _ in range(300):
         response = respond(lattice, elastic, np.zeros(count, int), held, every, held, load, h, sim, True, None)
-        elastic.v = 2.0 * (response.u - response.u_before) / h - response.v_before
-        elastic.u = response.u
-        top.append(response.u[-1, 1])
-    assert max(top) == pytest.approx(2 * still.u[-1, 1], rel=0.03)
+        elastic.v, elastic.u = (response.u - response.u_before) / h, response.u
+        top.append(-response.u[-1, 1])
+    assert max(top) == pytest.approx(-2 * still.u[-1, 1], rel=0.03)
     assert (np.argmax(top) + 1) * h == pytest.approx(period / 2, rel=0.02)
 
 
-@pytest.mark.parametrize("parts", [1, 2, 4])
+@pytest.mark.parametrize("parts", [1, 2, 4, 8])
 def test_impulse_does_not_depend_on_the_step(parts):
-    """An impulse J on a stiff column, in one step of h = T/parts, presses its foot with between 0.86 J/T and J/T whatever h."""
+    """An impulse J within one step of h = T/parts presses the foot of a stiff block with J/T, whatever h; 1 % for what its inertia takes."""
     fragments, bonds = boxes(np.array([(0, 0, 0)]), (0.5, 0.5, 0.5), CONCRETE)
-    lattice, sim = lattice_build(fragments, bonds), Sim(stress_tolerance=1e-8)
-    elastic, h, one = Elastic.still(1, parts), sim.impact_time / parts, np.ones(1, bool)
-    peak = 0.0
-    for k in range(2 * parts):
-        contact = np.zeros((1, 6))
-        contact[0, 1] = -1e3 / h if k == 0 else 0.0
-        load = (contact + elastic.window.sum(axis=0)) / parts
-        response = respond(lattice, elastic, np.zeros(1, int), one, one, one, load, h, sim, True, None)
-        elastic.v, elastic.u = 2.0 * (response.u - response.u_before) / h - response.v_before, response.u
-        if parts > 1:
-            elastic.window = np.concatenate([contact[None], elastic.window[:-1]])
-        peak = max(peak, abs(lattice.stiffness[0, 0] * response.strain[0, 0]))
-    assert 0.85 < peak / (1e3 / sim.impact_time) < 1.02
+    lattice, sim, one = lattice_build(fragments, bonds), Sim(stress_tolerance=1e-8), np.ones(1, bool)
+    h, load = sim.impact_time / parts, np.zeros((1, 6))
+    load[0, 1] = -1e3 / h
+    response = respond(lattice, Elastic.still(1), np.zeros(1, int), one, one, one, load, h, sim, True, None)
+    assert abs(lattice.stiffness[0, 0] * response.strain[0, 0]) == pytest.approx(1e3 / sim.impact_time, rel=0.01)
