@@ -6,7 +6,8 @@ and place), not of where it stands in the log, so that one more event changes no
 
 The energy that breaks material is, of the logged energy E: for a bond min(E, max(G_f A, comminution E)), because the crack itself
 costs G_f A; for impacts and crushing comminution E (1 to 3 % in mills and crushers). Friction heat is part of the rest.
-Does not merge contacts of one hit: each logged point is an event.
+The solver logs contact points step by step; points of one pair in one frame, within half the smaller fragment of each other, are one
+hit, so that neither the time step nor the number of points of a manifold decides how coarse its debris is.
 """
 
 from __future__ import annotations
@@ -99,9 +100,10 @@ def _breaks(now: dict[str, np.ndarray], fragments: Fragments, bonds: Bonds, debr
     reach = bonds.reach[bond][:, ::-1]  # reach[0] is measured from axis 1, so it extends along axis 2
     extent = reach * np.sqrt(area / np.maximum(4.0 * reach.prod(axis=1), 1e-12))[:, None]
     fracture = np.minimum(energy, np.maximum(bonds.fracture_energy[bond] * area, debris.comminution * energy))
-    # stored energy of the stressed column A L set free: 1/2 rho A L v^2 = E, that is v = stress / sqrt(rho young)
+    # stored energy of the stressed column A L set free: 1/2 rho A L v^2 = E, that is v = stress / sqrt(rho young), at most at failure
     density = fragments.mass[a] / fragments.volume[a]
     release = np.sqrt(2.0 * energy / np.maximum(density * area * bonds.length[bond], 1e-12))
+    release = np.minimum(release, bonds.compression[bond] / np.sqrt(density * bonds.young[bond]))
     sides = np.stack([a, np.where(b >= 0, b, -1)], axis=1).astype(np.int32)
     return Events(
         identity=hashed(0, "break", bond),
@@ -113,10 +115,18 @@ def _breaks(now: dict[str, np.ndarray], fragments: Fragments, bonds: Bonds, debr
 
 def _impacts(now: dict[str, np.ndarray], fragments: Fragments, debris: Debris, pose: _Poses) -> Events:
     """Contacts that lost energy: patch = a quarter of the smaller fragment; the way out leads away from its centre."""
-    pair, time = now["impact_fragment"].astype(np.int32), now["impact_time"].astype(float)
+    hit, place = _hits(now, fragments)
+    count = len(place)
+    energy = np.bincount(hit, weights=now["impact_energy"], minlength=count)
+    share = now["impact_energy"] / np.maximum(energy, 1e-300)[hit]
+
+    def mean(values: np.ndarray) -> np.ndarray:  # over the points of a hit, by energy
+        return np.stack([np.bincount(hit, weights=share * column, minlength=count) for column in values.T.astype(float)], axis=-1)
+
+    pair, time = place[:, :2].astype(np.int32), mean(now["impact_time"][:, None])[:, 0]
     a, b = pair[:, 0], pair[:, 1]
-    position, normal = now["impact_position"].astype(float), _unit(now["impact_normal"].astype(float))
-    energy = now["impact_energy"].astype(float)
+    position, normal = mean(now["impact_position"]), _unit(mean(now["impact_normal"]))
+    speed = mean(np.linalg.norm(now["impact_velocity"].astype(float), axis=1)[:, None])[:, 0]
     size_b = np.where(b >= 0, fragments.size[b], np.inf)
     smaller = np.where(fragments.size[a] <= size_b, a, b)
     out = position - pose.mix("position", smaller, time)
@@ -125,10 +135,9 @@ def _impacts(now: dict[str, np.ndarray], fragments: Fragments, debris: Debris, p
     axis = np.where(length > 1e-6, out / np.maximum(length, 1e-12), _across(normal))
     extent = np.repeat(0.25 * np.minimum(fragments.size[a], size_b)[:, None], 2, axis=1)
     return Events(
-        identity=_contact_identity(pair, time, now["impact_position"]),
+        identity=_identity(pair, pose.start, place[:, 2:]),
         kind=np.full(len(a), IMPACT, np.int8), time=time, energy=energy, fracture=debris.comminution * energy, position=position,
-        normal=normal, axis=axis, extent=extent, speed=np.linalg.norm(now["impact_velocity"].astype(float), axis=1),
-        ground=b < 0, side=pair,
+        normal=normal, axis=axis, extent=extent, speed=speed, ground=b < 0, side=pair,
         velocity=np.stack([pose.velocity(pair[:, k], position, time) for k in (0, 1)], axis=1),
     )  # fmt: skip
 
@@ -141,7 +150,7 @@ def _crushes(now: dict[str, np.ndarray], fragments: Fragments, debris: Debris, p
     sides = np.stack([fragment, np.full_like(fragment, -1)], axis=1)
     up = np.broadcast_to([0.0, 1.0, 0.0], position.shape)
     return Events(
-        identity=_contact_identity(sides, time, position.astype(np.float32)),
+        identity=_identity(sides, time, np.zeros((len(fragment), 3), np.int64)),
         kind=np.full(len(fragment), CRUSH, np.int8), time=time, energy=energy, fracture=debris.comminution * energy, position=position,
         normal=up, axis=np.broadcast_to([1.0, 0.0, 0.0], position.shape), ground=np.zeros(len(fragment), bool),
         extent=np.repeat(0.5 * fragments.size[fragment].astype(float)[:, None], 2, axis=1),
@@ -150,13 +159,25 @@ def _crushes(now: dict[str, np.ndarray], fragments: Fragments, debris: Debris, p
     )  # fmt: skip
 
 
-def _contact_identity(pair: np.ndarray, time: np.ndarray, position: np.ndarray) -> np.ndarray:
+def _hits(now: dict[str, np.ndarray], fragments: Fragments) -> tuple[np.ndarray, np.ndarray]:
+    """Hit (I) of every logged contact point; fragments a, b and cell (H, 5) i64 of every hit, in order of first appearance."""
+    pair = now["impact_fragment"].astype(np.int64)
+    size = np.where(pair >= 0, fragments.size[pair], np.inf).min(axis=1, initial=np.inf)
+    cell = np.floor(now["impact_position"].astype(float) / (0.5 * size[:, None])).astype(np.int64)
+    place, first, hit = np.unique(np.concatenate([pair, cell], axis=1), axis=0, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return rank[hit.ravel()], place[order]
+
+
+def _identity(pair: np.ndarray, time: np.ndarray | float, cell: np.ndarray) -> np.ndarray:
     """u64 hash of who, when and where."""
-    word = np.ascontiguousarray(position, np.float32).view(np.uint32).astype(np.uint64).reshape(-1, 3)
+    when = np.broadcast_to(np.asarray(time, float), len(pair)).copy().view(np.uint64)
     identity = hashed(0, "pair", (pair[:, 0].astype(np.uint64) << np.uint64(32)) | (pair[:, 1] + 1).astype(np.uint64))
-    identity = hashed(0, "time", identity ^ np.ascontiguousarray(time, float).view(np.uint64))
-    identity = hashed(0, "place", identity ^ (word[:, 0] << np.uint64(32) | word[:, 1]))
-    return hashed(0, "place/2", identity ^ word[:, 2])
+    for word in (when, *cell.T):
+        identity = hashed(0, "place", identity ^ hashed(0, "word", word))
+    return identity
 
 
 def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:

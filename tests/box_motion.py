@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from shot.frames import FrameFolder
 from shot.results import GROUND, Bonds, Fragments, Motion
@@ -14,7 +15,7 @@ QUAD = np.array([[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 
 FACE = np.concatenate([QUAD[:, [0, 1, 2]], QUAD[:, [0, 2, 3]]])
 
 
-def boxes(centre: np.ndarray, side: np.ndarray, density: float = 2400.0, material: tuple[str, ...] = ("concrete",)) -> Fragments:
+def boxes(centre: ArrayLike, side: ArrayLike, density: float = 2400.0, material: tuple[str, ...] = ("concrete",)) -> Fragments:
     """Fragments (F) that are boxes: centres (F, 3), sides (F, 3) [m]; material i % len(material)."""
     centre, side = np.asarray(centre, float), np.asarray(side, float)
     n = len(centre)

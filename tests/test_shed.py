@@ -145,6 +145,27 @@ def test_energy_that_breaks_material(scene):
     assert events.fracture[~breaks] == pytest.approx(0.02 * events.energy[~breaks], rel=1e-6)
 
 
+def test_points_of_a_hit_are_one_event(tmp_path):
+    """An impact logged as eight points over the steps of a frame sheds what one point of their energy does; a far point is another hit."""
+    fragments = boxes([[0, 0.5, 0]], [[1, 1, 1]])
+    seen = []
+    for name, n, away in (("one", 1, 0), ("eight", 8, 0), ("two", 8, 1)):
+        offset = 0.01 * np.arange(n)[:, None] * [1, 0, 0] + [0.3, 0, 0.3]
+        offset[: n // 2 * away] *= -1
+        log = {
+            "impact_time": (0.2 + 0.1 * np.arange(n)) / FPS, "impact_fragment": [[0, GROUND]] * n, "impact_position": offset,
+            "impact_normal": [[0, -1, 0]] * n, "impact_impulse": np.ones(n), "impact_energy": np.full(n, 8e3 / n),
+            "impact_velocity": [[1, -3, 0]] * n,
+        }  # fmt: skip
+        motion = motion_write(tmp_path / name, [frame_arrays(fragments.position), frame_arrays(fragments.position, **log)])
+        events = events_read(motion, fragments, chain(fragments), Shot().debris, range(1001, 1003), 1001, FPS, progress_silent)
+        seen.append((events, seeds_make(Shot(), fragments, events)[0]))
+    (one, shed_one), (eight, shed_eight), (two, _) = seen
+    assert (one.count, eight.count, two.count) == (1, 1, 2)
+    assert one.identity == eight.identity and shed_one.event_mass == pytest.approx(shed_eight.event_mass, rel=1e-6)
+    assert shed_one.radius == pytest.approx(shed_eight.radius, rel=1e-4)
+
+
 def test_kinetic_budget(scene):
     """Debris carries at most kinetic_share of the event's energy relative to the fragment, spin included; some events reach the limit."""
     fragments, _, _, events = scene
