@@ -1,8 +1,9 @@
 """Our own small diffusion network, run with ONNX Runtime: no torch, no download.
 
-In: `refiner.onnx` and the `refiner.json` beside it (digest, version of the guides, channel order, residual deviation, noise scale). Out: code residuals
-of the solid layer. Raises MissingResource where the file pair is damaged or a device is missing, ShotError where the weights were trained on another
-version of the guides. The bits do not depend on the number of threads (tests/test_refine.py holds that).
+In: `refiner.onnx` and the `refiner.json` beside it (digest, version of the guides, channel order, residual deviation, noise
+scale). Out: code residuals of the solid layer. Raises MissingResource where the file pair is damaged or a device is
+missing, ShotError where the weights were trained on another version of the guides. The bits do not depend on the number of
+threads (tests/test_refine.py holds that).
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class EmbeddedBackend:
 
         def denoise(state: np.ndarray, time: float) -> np.ndarray:
             feed = {"guides": guides, "state": state, "previous": previous, "time": np.array([time], np.float32)}
-            return self.session.run(None, feed)[0]
+            return np.asarray(self.session.run(None, feed)[0])
 
         noise = padded(frame_noise(self.shot, arrays, frame))[None]
         answer = flow_sample(denoise, noise, self.about["noise_scale"], times_uniform(self.shot.refine.steps))
@@ -82,7 +83,7 @@ def session_open(weights: Path, device: str):
 
     cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
     if device == "cuda" and not cuda:
-        raise MissingResource("refine.device = \"cuda\": this onnxruntime has no CUDA: pip install onnxruntime-gpu, or refine.device = \"cpu\"")
+        raise MissingResource("refine.device = \"cuda\": it has none: pip install onnxruntime-gpu, or refine.device = \"cpu\"")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = int(os.environ.get("DEMOLISH_THREADS", "0")) or (os.cpu_count() or 1)
     options.inter_op_num_threads = 1

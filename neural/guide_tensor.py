@@ -1,9 +1,10 @@
 """Guides of one frame to the channels that the refiner's network sees.
 
-In: one frame of `Guides` and its static part. Out: (C, H, W) float32, channels in the order of CHANNELS; normalising to mean 0 and deviation 1
-is part of the network. Lengths enter as the footprint of a pixel, so that the same surface at twice the resolution looks to the
-network like one at half the distance. Fragment ids enter as a hash whose salt changes with every training crop: neighbours can be told
-apart, no id can be learnt by heart. Dust has no channel: the network refines solids, and its references hold no dust.
+In: one frame of `Guides` and its static part. Out: (C, H, W) float32, channels in the order of CHANNELS; normalising to
+mean 0 and deviation 1 is part of the network. Lengths enter as the footprint of a pixel, so that the same surface at twice
+the resolution looks to the network like one at half the distance. Fragment ids enter as a hash whose salt changes with
+every training crop: neighbours can be told apart, no id can be learnt by heart. Dust has no channel: the network refines
+solids, and its references hold no dust.
 """
 
 from __future__ import annotations
@@ -35,14 +36,18 @@ class Lens:
     exposure: float  # one factor for the whole shot
 
 
-def lens_of(guides: Guides, frame: int, first: int) -> Lens:
-    """Lens of a frame. Raises ShotError where the guides are of another version than this code reads."""
+def lens_of(static: dict[str, np.ndarray], index: int, height: int) -> Lens:
+    """Lens of the frame `index` frames after the shot's first, from the guides' static part."""
+    pixel = 2.0 / (float(static["projection"][1, 1]) * height)
+    return Lens(static["view"][index], pixel, static["sun"], float(static["exposure"]))
+
+
+def guides_static(guides: Guides) -> dict[str, np.ndarray]:
+    """Static part. Raises ShotError where the guides are of another version than this code reads."""
     static = guides.folder.get("static")
     if int(static["version"]) != Guides.VERSION:
         raise ShotError(f"{guides.folder.path}: guides of version {int(static['version'])}, want {Guides.VERSION}: draw them again")
-    height = guides.frame(frame)["depth"].shape[0]
-    exposure = float(static["exposure"]) or 1.0
-    return Lens(static["view"][frame - first], 2.0 / (float(static["projection"][1, 1]) * height), static["sun"], exposure)
+    return static
 
 
 def guide_channels(arrays: dict[str, np.ndarray], lens: Lens, salt: int = 0) -> np.ndarray:

@@ -1,20 +1,24 @@
 """Gaussian noise that sticks to surfaces: white in every picture, the same on the same piece of surface in all of them.
 
-In: per pixel the fragment id and the rest position [m] of the nearest sample. Out: (C, H, W) float32, unit variance, independent
-between pixels. Each face carries impulses of independent N(0, 1) values, one jittered in each cell of a lattice on the face; their values are a
-hash of (seed, id, level, axis, cell). A pixel is the sum of the impulses that project into its square, over the root of their number. Squares of
-different pixels hold different impulses, so the picture is white; when the surface moves by d pixels the same impulses are summed
-again but for those that crossed the border, so the correlation along the motion is the overlap of the squares, the bound that noise warping
-(Chang et al. 2024, "How I warped your noise") reaches too. Unlike warping there is no state: any frame is computed alone, nothing drifts.
+In: per pixel the fragment id and the rest position [m] of the nearest sample. Out: (C, H, W) float32, unit variance,
+independent between pixels. Each face carries impulses of independent N(0, 1) values, one jittered in each cell of a lattice
+on the face; their values are a hash of (seed, id, level, axis, cell). A pixel is the sum of the impulses that project into
+its square, over the root of their number. Squares of different pixels hold different impulses, so the picture is white;
+when the surface moves by d pixels the same impulses are summed again but for those that crossed the border, so the
+correlation along the motion is the overlap of the squares, the bound that noise warping (Chang et al. 2024, "How I warped
+your noise") reaches too. Unlike warping there is no state: any frame is computed alone, nothing drifts.
 
-Symbols: R rest position, u v pixel axes (right, down), J = [dR/du dR/dv], k the axis closest to the normal of J, M the 2x2 part of J
-without row k, A = |det M| the lattice area of a pixel [m2], c = 2^level the cell side [m], K = A / c^2 impulses per pixel.
-The level is chosen so that DENSITY <= K < 4 DENSITY; in the last part of that octave the next coarser level fades in, variance kept.
+Symbols: R rest position, u v pixel axes (right, down), J = [dR/du dR/dv], k the axis closest to the normal of J, M the 2x2
+part of J without row k, A = |det M| the lattice area of a pixel [m2], c = 2^level the cell side [m], K = A / c^2 impulses
+per pixel. The level is chosen so that DENSITY <= K < 4 DENSITY; in the last part of that octave the next coarser level
+fades in, variance kept.
 
-Not handled: a surface less than two pixels wide has no gradient, and grazing squares longer than SPAN cells are cut; such pixels, and
-the sky, take noise fixed to the screen. Transparent dust has no surface.
+Not handled: a surface less than two pixels wide has no gradient, and grazing squares longer than SPAN cells are cut; such
+pixels, and the sky, take noise fixed to the screen. Transparent dust has no surface.
 """
 
+# pyright: basic, reportInvalidTypeForm=false, reportCallIssue=false, reportIndexIssue=false, reportOperatorIssue=false
+# pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportGeneralTypeIssues=false, reportOptionalOperand=false
 # no `from __future__ import annotations`: Taichi reads the annotations
 import numpy as np
 import taichi as ti
@@ -68,7 +72,7 @@ def unit(x: ti.u32) -> ti.f32:
 
 
 @ti.func
-def gradient(rest: ti.template(), identity: ti.template(), y, x, dy, dx, height, width):  # type: ignore
+def gradient(rest: ti.template(), identity: ti.template(), y, x, dy, dx, height, width):
     """dR along (dx, dy) from the neighbours of the same piece; of two that disagree (a crease) the shorter one. Zero if there are none."""
     here = ti.math.vec3(rest[y, x, 0], rest[y, x, 1], rest[y, x, 2])
     ahead, behind = ti.math.vec3(0.0), ti.math.vec3(0.0)
@@ -93,7 +97,7 @@ def gradient(rest: ti.template(), identity: ti.template(), y, x, dy, dx, height,
 
 
 @ti.func
-def pixel_sum(base: ti.u32, level: ti.i32, origin: ti.math.vec2, M: ti.math.mat2):  # type: ignore
+def pixel_sum(base: ti.u32, level: ti.i32, origin: ti.math.vec2, M: ti.math.mat2):
     """Sum of the impulses of one level inside the pixel square around `origin`, and their number (0 if the square is too long)."""
     c = ti.pow(2.0, ti.cast(level, ti.f32))
     inverse = M.inverse()
@@ -126,12 +130,12 @@ def pixel_sum(base: ti.u32, level: ti.i32, origin: ti.math.vec2, M: ti.math.mat2
 
 @ti.kernel
 def splat_impulses(
-    rest: ti.types.ndarray(ndim=3),  # type: ignore  # (H, W, 3) f32 [m]
-    identity: ti.types.ndarray(ndim=2),  # type: ignore  # (H, W) i32
+    rest: ti.types.ndarray(ndim=3),  # (H, W, 3) f32 [m]
+    identity: ti.types.ndarray(ndim=2),  # (H, W) i32
     key_low: ti.i32,
     key_high: ti.i32,
     # outputs
-    out: ti.types.ndarray(ndim=3),  # type: ignore  # (3, H, W) f32, left alone where no surface can be followed
+    out: ti.types.ndarray(ndim=3),  # (3, H, W) f32, left alone where no surface can be followed
 ):
     height, width = identity.shape[0], identity.shape[1]
     for y, x in ti.ndrange(height, width):
@@ -157,7 +161,8 @@ def splat_impulses(
             if area > 1e-12:
                 octave = 0.5 * ti.log(area / DENSITY) / 0.6931472
                 level = ti.cast(ti.floor(octave), ti.i32)
-                base = mix(mix(mix(ti.cast(key_low, ti.u32) ^ ti.cast(identity[y, x], ti.u32)) ^ ti.cast(key_high, ti.u32)) + ti.cast(axis, ti.u32))
+                base = mix(mix(ti.cast(key_low, ti.u32) ^ ti.cast(identity[y, x], ti.u32)) ^ ti.cast(key_high, ti.u32))
+                base = mix(base + ti.cast(axis, ti.u32))
                 fine, fine_count = pixel_sum(base, level, origin, M)
                 value = ti.math.vec3(out[0, y, x], out[1, y, x], out[2, y, x])
                 if fine_count > 0:

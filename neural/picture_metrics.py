@@ -1,9 +1,10 @@
 """How near a picture is to a reference, and how steady a sequence is.
 
-In: scene-linear pictures (H, W, 3) of one exposure. Out: single numbers. PSNR and SSIM (Wang et al. 2004) are of display-coded pictures; FLIP (Andersson
-et al. 2020) is the package flip-evaluator, a development extra; texture distance is the sliced Wasserstein distance of 5x5 high-pass patches (after
-Karras et al. 2018): zero when the two pictures have the same texture wherever it lies; warp error (Lai et al. 2018) and temporal difference
-use exact motion and validity. No one of them may be read alone: a blurred sequence is steady, a noisy one has texture.
+In: scene-linear pictures (H, W, 3) of one exposure. Out: single numbers. PSNR and SSIM (Wang et al. 2004) are of
+display-coded pictures; FLIP (Andersson et al. 2020) is the package flip-evaluator, a development extra; texture distance is
+the sliced Wasserstein distance of 5x5 high-pass patches (after Karras et al. 2018): zero when the two pictures have the
+same texture wherever it lies; warp error (Lai et al. 2018) and temporal difference use exact motion and validity. No one of
+them may be read alone: a blurred sequence is steady, a noisy one has texture.
 """
 
 from __future__ import annotations
@@ -59,13 +60,15 @@ def warp_error(now: np.ndarray, carried: np.ndarray, valid: np.ndarray) -> float
     return float(np.mean(np.square(display(now) - display(carried))[valid > 0]))
 
 
-def temporal_difference(now: np.ndarray, carried: np.ndarray, reference: np.ndarray, reference_carried: np.ndarray, valid: np.ndarray) -> float:
+def temporal_difference(
+    now: np.ndarray, carried: np.ndarray, reference: np.ndarray, reference_carried: np.ndarray, valid: np.ndarray
+) -> float:
     """Mean |change of the picture - change of the reference| along the motion: punishes flicker and over-smoothing alike."""
     change, wanted = display(now) - display(carried), display(reference) - display(reference_carried)
     return float(np.mean(np.abs(change - wanted)[valid > 0]))
 
 
 def colour_fit(picture: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """The (3, 4) affine map of log codes that brings `picture` nearest to `reference`: the best any colour grade could do, told the answer."""
+    """The (3, 4) affine map of log codes that brings `picture` nearest to `reference`: the best a colour grade told the answer could do."""
     x, y = encode(picture).reshape(-1, 3), encode(reference).reshape(-1, 3)
     return np.linalg.lstsq(np.concatenate([x, np.ones((len(x), 1), np.float32)], 1), y, rcond=None)[0].T

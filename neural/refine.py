@@ -1,17 +1,19 @@
 """The stage `refine`: guides in, a refined layer out, frame by frame, any frame range alike.
 
-In: Guides, the shot's [refine] table, a weights file. Out: Refined: scene-linear picture, mask, mix. A backend answers one question: which residual, in
-the log code of `neural/colour.py`, turns the raster into the refined picture? The embedded backend asks it of the solids alone (its references hold no
-dust) and dust is laid over afterwards; the diffusers backend asks it of the finished picture. The residual is carried from frame to frame
-as `neural/temporal.py` says. A pixel whose residual is not finite or beyond CAP stays raster. Coverage, ids and depth are never touched.
+In: Guides, the shot's [refine] table, a weights file. Out: Refined: scene-linear picture, mask, mix. A backend answers one
+question: which residual, in the log code of `neural/colour.py`, turns the raster into the refined picture? The embedded
+backend asks it of the solids alone (its references hold no dust) and dust is laid over afterwards; the diffusers backend
+asks it of the finished picture. The residual is carried from frame to frame as `neural/temporal.py` says. A pixel whose
+residual is not finite or beyond CAP stays raster. Coverage, ids and depth are never touched.
 
-Without history (refine.history = 0) a frame needs its own guides only. With it, it needs those of `guide_frames`: `x2` thins what is delivered, not
-what is computed. Guides that are missing are an error that says so; a frame never looks different because a neighbour was not drawn.
+Without history (refine.history = 0) a frame needs its own guides only. With it, it needs those of `guide_frames`: `x2`
+thins what is delivered, not what is computed. Guides that are missing are an error that says so; a frame never looks
+different because a neighbour was not drawn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +22,7 @@ from typing import Protocol
 import numpy as np
 
 from neural.colour import shift
-from neural.guide_tensor import Lens, lens_of
+from neural.guide_tensor import Lens, guides_static, lens_of
 from neural.temporal import carry, chunk_start, chunk_weights, guide_frames, history_blend
 from shot.errors import MissingResource
 from shot.frames import DamagedFile, FrameFolder
@@ -89,7 +91,7 @@ def untouched(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def composited(
     arrays: dict[str, np.ndarray], residual: np.ndarray, lens: Lens, layer: str, mix: float
 ) -> dict[str, np.ndarray]:
-    """Refined frame of a code residual (3, H, W): raster where it cannot be trusted, dust laid over refined solids, mask low under dust and sky."""
+    """Refined frame of a residual (3, H, W): raster where it cannot be trusted, dust over refined solids, mask low under dust and sky."""
     sound = np.isfinite(residual).all(0) & (np.abs(np.nan_to_num(residual)).max(0) <= CAP)
     cover = arrays["alpha"].astype(np.float32)
     usable = sound & ((cover > 0) | (layer == "beauty"))
@@ -128,10 +130,12 @@ class _Source:
     guides: Guides
     shot: Shot
     needed: set[int]
-    arrays: object = field(init=False)
+    arrays: Callable[[int], dict[str, np.ndarray]] = field(init=False)
+    static: dict[str, np.ndarray] = field(init=False)
 
     def __post_init__(self):
         self.arrays = lru_cache(maxsize=3)(self._read)
+        self.static = guides_static(self.guides)
 
     def _read(self, frame: int) -> dict[str, np.ndarray]:
         try:
@@ -144,7 +148,7 @@ class _Source:
 
     def lens(self, frame: int) -> Lens:
         """Camera and light of a frame."""
-        return lens_of(self.guides, frame, self.shot.first)
+        return lens_of(self.static, frame - self.shot.first, self.arrays(frame)["id"].shape[0])
 
 
 @dataclass

@@ -1,9 +1,11 @@
 """The embedded refiner's network: a small conditional U-Net that works on 4x4 blocks of pixels, and its export to ONNX.
 
-In: guide channels (B, C, H, W), the noisy residual (B, 3, H, W), the carried previous residual and its validity (B, 4, H, W), the time t (B).
-Out: the clean residual (B, 3, H, W) in deviations of the training residual. H and W are multiples of 16. The last layer starts at zero: an untrained
-network leaves the raster as it is. Feature norms are per pixel over channels (Karras et al. 2024, EDM2): group norms and global pooling would make one
-corner's answer depend on another's and pump with the exposure. Normalising of the guides is part of the network. torch only.
+In: guide channels (B, C, H, W), the noisy residual (B, 3, H, W), the carried previous residual and its validity (B, 4, H,
+W), the time t (B). Out: the clean residual (B, 3, H, W) in deviations of the training residual. H and W are multiples of
+16. The last layer starts at zero: an untrained network leaves the raster as it is. The state enters times 1 - t: at t = 1
+it holds nothing about the picture, so the first answer is the conditional mean without a trace of the noise drawn. Feature
+norms are per pixel over channels (Karras et al. 2024, EDM2): group norms and global pooling would make one corner's answer
+depend on another's and pump with the exposure. Normalising of the guides is part of the network. torch only.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ def pixel_norm(x: torch.Tensor) -> torch.Tensor:
 class TimeEmbedding(nn.Module):
     """t in 0..1 to features: 16 sines and cosines, one hidden layer."""
 
+    frequency: torch.Tensor
+
     def __init__(self, features: int):
         super().__init__()
         self.register_buffer("frequency", math.pi * 2.0 ** torch.linspace(-1, 5, 16))
@@ -47,9 +51,8 @@ class ResidualBlock(nn.Module):
         self.second = nn.Conv2d(outer, outer, 3, padding=1)
         self.time = nn.Linear(features, 2 * outer)
         self.skip = nn.Conv2d(inner, outer, 1) if inner != outer else nn.Identity()
-        for layer in (self.second, self.time):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        for value in (*self.second.parameters(), *self.time.parameters()):
+            nn.init.zeros_(value)
 
     def forward(self, x: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         h = self.first(functional.silu(pixel_norm(x)))
@@ -60,6 +63,9 @@ class ResidualBlock(nn.Module):
 
 class RefinerNetwork(nn.Module):
     """See the file's head. `mean` and `deviation` (C) are those of the training guides."""
+
+    mean: torch.Tensor
+    deviation: torch.Tensor
 
     def __init__(self, channels: int, widths: tuple[int, int, int] = WIDTHS):
         super().__init__()
@@ -77,12 +83,13 @@ class RefinerNetwork(nn.Module):
         self.middle_out = ResidualBlock(b + c, b, f)
         self.fine_out = ResidualBlock(a + b, a, f)
         self.leave = nn.Conv2d(a, 3 * BLOCK**2, 3, padding=1)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
+        for value in self.leave.parameters():
+            nn.init.zeros_(value)
 
     def forward(self, guides: torch.Tensor, state: torch.Tensor, previous: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
         features = self.time(time)
         guides = (guides - self.mean[:, None, None]) / self.deviation[:, None, None]
+        state = state * (1 - time)[:, None, None, None]
         x = functional.pixel_unshuffle(torch.cat([guides, state, previous], 1), BLOCK)  # [b, 16 (C + 7), h/4, w/4]
         fine = self.fine_in(self.enter(x), features)
         middle = self.middle_in(self.shrink_fine(fine), features)

@@ -1,9 +1,9 @@
 """Deterministic few-step sampling of a rectified flow whose network predicts the clean signal.
 
-In: a denoiser D(z, t) -> E[x | z], unit noise n, the noise scale s. Out: one sample x. The path is z_t = (1 - t) x + t s n; its velocity is
-(z - x) / t (Liu et al. 2022, "Flow straight and fast", eq. 1), so the Euler step from t to u with x replaced by D is
-z_u = (u / t) z_t + (1 - u / t) D(z_t, t), the same update as DDIM. The first step starts at t = 1, where D is the conditional mean:
-one step returns exactly that mean. No random numbers are drawn here.
+In: a denoiser D(z, t) -> E[x | z], unit noise n, the noise scale s. Out: one sample x. The path is z_t = (1 - t) x + t s n;
+its velocity is (z - x) / t (Liu et al. 2022, "Flow straight and fast", eq. 1), so the Euler step from t to u with x
+replaced by D is z_u = (u / t) z_t + (1 - u / t) D(z_t, t), the same update as DDIM. The first step starts at t = 1, where D
+is the conditional mean: one step returns exactly that mean. No random numbers are drawn here.
 """
 
 from __future__ import annotations

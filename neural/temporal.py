@@ -1,15 +1,19 @@
 """How a refined frame leans on the one before it: warping, validity, clamp, and where the recurrence restarts.
 
-In: the previous frame's residual, both frames' guides. Out: the residual carried along the motion, and where that is sound. A pixel is valid if its
-surface point was seen: same fragment id, and the previous sample's rest position within a pixel of its own. Rest positions are exact and
-move with the piece, so this needs no depth test and no estimate. Carrying uses Catmull-Rom weights over samples of the same piece
-only (bilinear ones blur more every frame). Shadows do not move with surfaces: `history_blend` therefore clamps the carried residual to the
-3x3 neighbourhood of the new one (Karis 2014, "High-quality temporal supersampling").
+In: the previous frame's residual, both frames' guides. Out: the residual carried along the motion, and where that is sound.
+A pixel is valid if its surface point was seen: same fragment id, and the previous sample's rest position within a pixel of
+its own. Rest positions are exact and move with the piece, so this needs no depth test and no estimate. Carrying uses
+Catmull-Rom weights over samples of the same piece only (bilinear ones blur more every frame). Shadows do not move with
+surfaces: `history_blend` therefore clamps the carried residual to the 3x3 neighbourhood of the new one (Karis 2014,
+"High-quality temporal supersampling").
 
-Restart: frame f belongs to chunk (f - first) // CHUNK. A chunk's recurrence begins, without history, WARM_UP frames before its first frame; in
-those frames the old and the new one are cross-faded. A frame is a function of the guides that `guide_frames` lists, whoever asks for it.
+Restart: frame f belongs to chunk (f - first) // CHUNK. A chunk's recurrence begins, without history, WARM_UP frames before
+its first frame; in those frames the old and the new one are cross-faded. A frame is a function of the guides that
+`guide_frames` lists, whoever asks for it.
 """
 
+# pyright: basic, reportInvalidTypeForm=false, reportCallIssue=false, reportIndexIssue=false, reportOperatorIssue=false
+# pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportGeneralTypeIssues=false, reportOptionalOperand=false
 # no `from __future__ import annotations`: Taichi reads the annotations
 from collections.abc import Sequence
 
@@ -82,17 +86,17 @@ def catmull_rom(f):
 
 @ti.kernel
 def carry_kernel(
-    residual: ti.types.ndarray(ndim=3),  # type: ignore  # (3, H, W) of the previous frame
-    id_before: ti.types.ndarray(ndim=2),  # type: ignore
-    rest_before: ti.types.ndarray(ndim=3),  # type: ignore
-    id_now: ti.types.ndarray(ndim=2),  # type: ignore
-    rest_now: ti.types.ndarray(ndim=3),  # type: ignore
-    depth: ti.types.ndarray(ndim=2),  # type: ignore
-    motion: ti.types.ndarray(ndim=3),  # type: ignore  # (H, W, 2) here minus previous [px]
+    residual: ti.types.ndarray(ndim=3),  # (3, H, W) of the previous frame
+    id_before: ti.types.ndarray(ndim=2),
+    rest_before: ti.types.ndarray(ndim=3),
+    id_now: ti.types.ndarray(ndim=2),
+    rest_now: ti.types.ndarray(ndim=3),
+    depth: ti.types.ndarray(ndim=2),
+    motion: ti.types.ndarray(ndim=3),  # (H, W, 2) here minus previous [px]
     pixel: ti.f32,
     # outputs
-    carried: ti.types.ndarray(ndim=3),  # type: ignore
-    valid: ti.types.ndarray(ndim=2),  # type: ignore
+    carried: ti.types.ndarray(ndim=3),
+    valid: ti.types.ndarray(ndim=2),
 ):
     height, width = id_now.shape[0], id_now.shape[1]
     for y, x in ti.ndrange(height, width):

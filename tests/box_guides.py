@@ -71,13 +71,16 @@ def pixel_of(point: np.ndarray, view: np.ndarray, projection: np.ndarray, width:
     return np.stack([(ndc[..., 0] + 1) * width / 2 - 0.5, (1 - ndc[..., 1]) * height / 2 - 0.5], -1)
 
 
-def box_frame(frame: int, width: int = 160, height: int = 96, boxes=BOXES, lens: Lens = Lens(), ground: bool = True) -> dict[str, np.ndarray]:
+def box_frame(
+    frame: int, width: int = 160, height: int = 96, boxes=BOXES, lens: Lens = Lens(), ground: bool = True
+) -> dict[str, np.ndarray]:
     """All arrays that `Guides` lists, for one frame."""
     step = frame - FIRST
     view, projection = lens.view(step), lens.projection(width, height)
     eye = -view[:3, :3].T @ view[:3, 3]
     ys, xs = np.mgrid[:height, :width]
-    ray = np.stack([((xs + 0.5) / width * 2 - 1) / projection[0, 0], (1 - (ys + 0.5) / height * 2) / projection[1, 1], -np.ones_like(xs, float)], -1)
+    across, up = ((xs + 0.5) / width * 2 - 1) / projection[0, 0], (1 - (ys + 0.5) / height * 2) / projection[1, 1]
+    ray = np.stack([across, up, -np.ones_like(across)], -1)
     ray = ray @ view[:3, :3]  # depth along the view axis is the ray parameter
     depth = np.full((height, width), np.inf)
     identity = np.zeros((height, width), np.int32)
@@ -116,30 +119,35 @@ def box_frame(frame: int, width: int = 160, height: int = 96, boxes=BOXES, lens:
     previous = pixel_of(np.where(solid[..., None], before, eye + 1e6 * ray), lens.view(step - 1), projection, width, height)
     following = pixel_of(np.where(solid[..., None], after, eye + 1e6 * ray), lens.view(step + 1), projection, width, height)
     cosine = np.maximum(normal @ SUN, 0)
-    tint = np.array([[0.42, 0.40, 0.37], [0.36, 0.15, 0.09], [0.5, 0.48, 0.45], [0.24, 0.23, 0.22]])[np.where(identity == GROUND_ID, 3, identity % 3)]
-    light = np.where(solid[..., None], tint * (np.array([3.2, 2.95, 2.6]) * cosine[..., None] + np.array([0.42, 0.55, 0.8])), [0.42, 0.55, 0.8])
-    alpha = np.clip(0.5 - 0.02 * (ys - height / 2), 0, 0.9)[..., None] * np.where(xs < width / 3, 1.0, 0.0)[..., None]
+    colours = np.array([[0.42, 0.40, 0.37], [0.36, 0.15, 0.09], [0.5, 0.48, 0.45], [0.24, 0.23, 0.22]])
+    tint, sky = colours[np.where(identity == GROUND_ID, 3, identity % 3)], np.array([0.42, 0.55, 0.8])
+    light = np.where(solid[..., None], tint * (np.array([3.2, 2.95, 2.6]) * cosine[..., None] + sky), sky)
+    dust = np.concatenate([np.full((height, width, 3), 0.6), np.ones((height, width, 1))], -1)
+    alpha = np.clip(1.2 - 3.6 * xs / width, 0, 0.95)[..., None]
     edge = np.zeros((height, width))
     edge[:, 1:] = identity[:, 1:] != identity[:, :-1]
     half = np.float16
     return {
-        "solid": light.astype(half), "albedo": np.round(255 * tint ** (1 / 2.2) * solid[..., None]).astype(np.uint8), "normal": normal.astype(half),
+        "solid": light.astype(half), "albedo": np.round(255 * tint ** (1 / 2.2) * solid[..., None]).astype(np.uint8),
+        "normal": normal.astype(half),
         "sun": solid.astype(half), "depth": depth.astype(np.float32), "ids": np.repeat(identity[..., None], 4, -1), "id": identity,
         "motion_backward": (here - previous).astype(np.float32), "motion_forward": (following - here).astype(np.float32),
         "rest": rest.astype(np.float32), "interior": (identity == 2).astype(half), "age": np.full((height, width), 60, half),
         "occlusion": np.ones((height, width), half), "edge": edge.astype(half),
-        "dust": (np.concatenate([0.6 * np.ones((height, width, 3)), np.ones((height, width, 1))], -1) * alpha).astype(half),
-        "dust_depth": np.full((height, width), 10, np.float32), "dust_motion": np.zeros((height, width, 2), half), "alpha": solid.astype(half),
+        "dust": (dust * alpha).astype(half), "dust_depth": np.full((height, width), 10, np.float32),
+        "dust_motion": np.zeros((height, width, 2), half), "alpha": solid.astype(half),
     }
 
 
-def box_guides(folder: Path, frames, width: int = 160, height: int = 96, lens: Lens = Lens(), version: int = Guides.VERSION, **scene) -> Guides:
+def box_guides(
+    folder: Path, frames, width: int = 160, height: int = 96, lens: Lens = Lens(), version: int = Guides.VERSION, **scene
+) -> Guides:
     """A Guides folder of the given frames."""
     out = FrameFolder(folder)
     count = max(frames) - FIRST + 1
     out.put("static", {
-        "version": np.array(version, np.int32), "view": np.stack([lens.view(k) for k in range(count)]), "projection": lens.projection(width, height),
-        "sun": SUN, "exposure": np.array(1.0)})
+        "version": np.array(version, np.int32), "view": np.stack([lens.view(k) for k in range(count)]),
+        "projection": lens.projection(width, height), "sun": SUN, "exposure": np.array(1.0)})
     for frame in frames:
         out.put_frame(frame, box_frame(frame, width, height, lens=lens, **scene))
     return Guides(out)

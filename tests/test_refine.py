@@ -1,0 +1,300 @@
+"""The refine stage: history that any frame range agrees on, layers that composite exactly, weights that are what they say."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from box_guides import BOXES, GROUND_ID, Lens, box_frame, box_guides
+
+import neural.refine as stage
+from neural.colour import encode, shift
+from neural.guide_tensor import CHANNELS, guide_channels, lens_of, padded
+from neural.temporal import CHUNK, WARM_UP, carry, chunk_weights, guide_frames, history_blend
+from shot.errors import MissingResource, ShotError
+from shot.frames import FrameFolder
+from shot.params import Shot
+from shot.results import Guides, progress_silent
+
+WEIGHTS = Path(__file__).resolve().parent.parent / "assets" / "weights" / "refiner.onnx"
+WIDTH, HEIGHT = 64, 48
+
+
+def shot_of(**refine) -> Shot:
+    """A shot with some of [refine] set."""
+    return Shot.model_validate({"frames": 96, "refine": {"device": "cpu"} | refine})
+
+
+class Leaning:
+    """A backend that leans on the past as hard as it can: noise of the frame plus nine tenths of what was carried."""
+
+    layer = "solid"
+
+    def residual(self, picture, arrays, lens, frame, carried, valid):
+        """See Backend."""
+        fresh = np.random.default_rng(frame).standard_normal((3, *arrays["id"].shape)).astype(np.float32)
+        return 0.02 * fresh + 0.9 * carried
+
+
+class Constant:
+    """A backend that always answers the same."""
+
+    def __init__(self, value, layer="solid"):
+        self.value, self.layer = value, layer
+
+    def residual(self, picture, arrays, lens, frame, carried, valid):
+        """See Backend."""
+        return np.full((3, *arrays["id"].shape), self.value, np.float32)
+
+
+def run(monkeypatch, backend, shot: Shot, guides: Guides, folder: Path, frames) -> dict[int, dict[str, np.ndarray]]:
+    """Refine with a given backend; all frames asked for."""
+    monkeypatch.setattr(stage, "backend_open", lambda *_: backend)
+    done = stage.refine(shot, guides, FrameFolder(folder), frames, progress_silent, None)
+    return {frame: done.frame(frame) for frame in frames}
+
+
+def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
+    """Bit for bit."""
+    return all(np.array_equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="module")
+def guides(tmp_path_factory) -> Guides:
+    """48 frames of boxes under a drifting camera."""
+    return box_guides(tmp_path_factory.mktemp("guides"), range(1001, 1049), WIDTH, HEIGHT)
+
+
+# ---- any frame range gives the same frames ----
+
+
+def test_a_range_alone_is_the_whole_shot(monkeypatch, guides, tmp_path, taichi):
+    """Frames 1030-1040 alone equal those of 1001-1048, to the bit, though every frame leans on the one before."""
+    shot = shot_of(history=0.6)
+    whole = run(monkeypatch, Leaning(), shot, guides, tmp_path / "whole", range(1001, 1049))
+    alone = run(monkeypatch, Leaning(), shot, guides, tmp_path / "alone", range(1030, 1041))
+    thinned = run(monkeypatch, Leaning(), shot, guides, tmp_path / "thinned", range(1002, 1049, 5))
+    assert all(same(whole[f], alone[f]) for f in alone) and all(same(whole[f], thinned[f]) for f in thinned)
+    memoryless = run(monkeypatch, Leaning(), shot_of(history=0.0), guides, tmp_path / "none", [1030])
+    assert not same(whole[1030], memoryless[1030])
+
+
+def test_a_killed_run_goes_on_bit_identical(monkeypatch, guides, tmp_path, taichi):
+    """Resumed in the middle of a chunk, with one finished frame damaged, the folder ends as if never stopped."""
+    shot = shot_of(history=0.6)
+    whole = run(monkeypatch, Leaning(), shot, guides, tmp_path / "whole", range(1001, 1031))
+    run(monkeypatch, Leaning(), shot, guides, tmp_path / "cut", range(1001, 1018))
+    (tmp_path / "cut" / "frame.1009.npz").write_bytes(b"damaged")
+    resumed = run(monkeypatch, Leaning(), shot, guides, tmp_path / "cut", range(1001, 1031))
+    assert all(same(whole[f], resumed[f]) for f in whole)
+
+
+def test_missing_guides_are_an_error(monkeypatch, guides, tmp_path, taichi):
+    """With history, a frame whose forerunners were not drawn is refused in words; without, it needs its own guides only."""
+    sparse = FrameFolder(tmp_path / "sparse")
+    sparse.put("static", guides.folder.get("static"))
+    for frame in (1001, 1003):
+        sparse.put_frame(frame, guides.frame(frame))
+    with pytest.raises(MissingResource, match="refine.history = 0.6 needs the guides of frames 1001 to 1003"):
+        run(monkeypatch, Leaning(), shot_of(history=0.6), Guides(sparse), tmp_path / "a", [1001, 1003])
+    run(monkeypatch, Leaning(), shot_of(history=0.0), Guides(sparse), tmp_path / "b", [1001, 1003])
+
+
+def test_chunks_fade_and_list_their_guides():
+    """Weights sum to 1, fade over WARM_UP frames, and guide_frames lists the span from warm-up to frame and no more."""
+    for frame in range(1001, 1001 + 4 * CHUNK):
+        weights = chunk_weights(frame, 1001)
+        assert abs(sum(w for _, w in weights) - 1) < 1e-12 and all(0 < w <= 1 for _, w in weights)
+    into = [dict(chunk_weights(1001 + CHUNK - WARM_UP - 1 + k, 1001)).get(1, 0.0) for k in range(WARM_UP + 2)]
+    assert np.allclose(np.diff(into), 1 / (WARM_UP + 1)) and into[-1] == 1.0
+    assert guide_frames([1030], 1001, 0.5) == list(range(1001 + CHUNK - WARM_UP, 1031))
+    assert guide_frames([1030], 1001, 0.0) == [1030]
+    assert guide_frames([1003], 1001, 0.5) == [1001, 1002, 1003]
+
+
+# ---- carrying along the motion ----
+
+
+def painted(arrays: dict[str, np.ndarray]) -> np.ndarray:
+    """A smooth pattern fixed to the surfaces: what a perfect carry must reproduce."""
+    r = arrays["rest"].astype(float)
+    return np.stack([np.sin(0.9 * r[..., 0] + r[..., 1]), np.cos(0.7 * r[..., 2] - r[..., 1]), 0.1 * arrays["id"]]).astype(np.float32)
+
+
+def test_carry_follows_surfaces(taichi):
+    """A pattern painted on rest positions arrives on them: error of cubic interpolation only; ids never mix; most pixels hold."""
+    lens = Lens(move=(0.11, 0.02, -0.1))
+    before, now = (box_frame(1001 + k, 320, 192, lens=lens) for k in range(2))
+    carried, valid = carry(painted(before), before, now, 2 * np.tan(lens.fov / 2) / 192)
+    solid = (now["id"] > 0) & (now["depth"] < 40)
+    assert valid[solid].mean() > 0.95 and valid[now["id"] == 0].sum() == 0
+    near = (valid > 0) & solid
+    assert np.abs(carried - painted(now))[:2, near].mean() < 2e-3
+    assert np.abs(carried - painted(now))[2, near].max() < 1e-5
+    unmoved = dict(now, motion_backward=np.zeros_like(now["motion_backward"]))
+    wrong, _ = carry(painted(before), before, unmoved, 0.004)
+    assert np.abs(wrong - painted(now))[:2, near].mean() > 10 * np.abs(carried - painted(now))[:2, near].mean()
+
+
+def test_uncovered_surface_has_no_history(taichi):
+    """Ground that a moving box has just left is not valid; what was seen before is."""
+    fast = (BOXES[0].__class__((2.0, 3.0, 2.0), (0.0, 3.0, 0.0), (0.6, 0.0, 0.0)),)
+    still = Lens(move=(0.0, 0.0, 0.0))
+    before, now = (box_frame(1001 + k, 160, 96, boxes=fast, lens=still) for k in range(2))
+    _, valid = carry(np.zeros((3, 96, 160), np.float32), before, now, 0.008)
+    bared = (before["id"] == 1) & (now["id"] == GROUND_ID)
+    kept = (before["id"] == GROUND_ID) & (now["id"] == GROUND_ID) & (now["depth"] < 40)
+    assert bared.sum() > 20 and valid[bared].mean() < 0.1 and valid[kept].mean() > 0.98
+
+
+def test_blend_clamps_ghosts():
+    """The carried residual counts only inside the 3x3 range of the new one; weight 0 changes nothing."""
+    fresh = np.random.default_rng(0).uniform(-0.1, 0.1, (3, 20, 30)).astype(np.float32)
+    ghost = np.full_like(fresh, 5.0)
+    blended = history_blend(fresh, ghost, np.full((20, 30), 0.5, np.float32))
+    assert blended.max() <= fresh.max() and (blended >= fresh).all()
+    assert np.array_equal(history_blend(fresh, ghost, np.zeros((20, 30), np.float32)), fresh)
+    flat = np.full_like(fresh, 0.05)
+    assert np.allclose(history_blend(flat, ghost, np.ones((20, 30), np.float32)), 0.05)
+
+
+# ---- layers ----
+
+
+def beauty_of(arrays: dict[str, np.ndarray]) -> np.ndarray:
+    """The raster as it is delivered without refinement."""
+    dust = arrays["dust"].astype(np.float32)
+    return arrays["solid"].astype(np.float32) * (1 - dust[..., 3:]) + dust[..., :3]
+
+
+def test_no_residual_is_the_raster(monkeypatch, guides, tmp_path, taichi):
+    """A residual of zero gives the beauty back bit for bit, in both layers; so does backend `none`, with an empty mask."""
+    want = beauty_of(guides.frame(1001)).astype(np.float16)
+    for layer in ("solid", "beauty"):
+        got = run(monkeypatch, Constant(0.0, layer), shot_of(history=0.0), guides, tmp_path / layer, [1001])[1001]
+        assert np.array_equal(got["refined"], want)
+    none = run(monkeypatch, None, shot_of(backend="none"), guides, tmp_path / "none", [1001])[1001]
+    assert np.array_equal(none["refined"], want) and none["mask"].max() == 0 and none["mix"] == 0
+
+
+def test_dust_lies_over_refined_solids(monkeypatch, guides, tmp_path, taichi):
+    """refined = refined solid (1 - a) + dust; the mask is 0 in the sky, falls where dust hides the solids, and is 1 elsewhere."""
+    got = run(monkeypatch, Constant(0.1), shot_of(history=0.0), guides, tmp_path, [1001])[1001]
+    arrays = guides.frame(1001)
+    solid, dust = arrays["solid"].astype(np.float32), arrays["dust"].astype(np.float32)
+    bright = shift(solid, np.full_like(solid, 0.1))
+    cover = (arrays["alpha"] > 0)[..., None]
+    want = np.where(cover, bright, solid) * (1 - dust[..., 3:]) + dust[..., :3]
+    assert np.allclose(got["refined"].astype(np.float32), want, rtol=2e-3)
+    mask, thick = got["mask"].astype(float), dust[..., 3]
+    assert (mask[arrays["id"] == 0] == 0).all()
+    assert (mask[(arrays["id"] > 0) & (thick == 0)] == 1).all() and mask[(arrays["id"] > 0) & (thick > 0.8)].max() < 0.5
+
+
+def test_what_cannot_be_trusted_stays_raster(monkeypatch, guides, tmp_path, taichi):
+    """Non-finite and exorbitant residuals leave the raster pixel and an empty mask, never a NaN."""
+    want = beauty_of(guides.frame(1001)).astype(np.float16)
+    for name, value in (("nan", np.nan), ("inf", np.inf), ("far", 0.7)):
+        got = run(monkeypatch, Constant(value), shot_of(history=0.5), guides, tmp_path / name, [1001])[1001]
+        assert np.array_equal(got["refined"], want)
+    assert got["mask"].max() == 0
+
+
+def test_highlights_stay_linear(taichi):
+    """Light of 50 brightened by half stays 75: no clipping at 1 on the way."""
+    arrays = dict(box_frame(1001, WIDTH, HEIGHT))
+    arrays["solid"] = np.full_like(arrays["solid"], 50)
+    arrays["dust"] = np.zeros_like(arrays["dust"])
+    step = encode(np.array(75.0)) - encode(np.array(50.0))
+    static = {"view": np.eye(4)[None], "projection": np.eye(4), "sun": np.array([0, 1.0, 0]), "exposure": 0.4}
+    lens = lens_of(static, 0, HEIGHT)
+    frame = stage.composited(arrays, np.full((3, HEIGHT, WIDTH), encode(np.array(30.0)) - encode(np.array(20.0))), lens, "solid", 1.0)
+    assert abs(step) > 0 and np.allclose(frame["refined"][arrays["id"] > 0].astype(float), 75, rtol=2e-3)
+
+
+# ---- what the network sees ----
+
+
+def test_channels_are_finite_and_in_order(taichi):
+    """One plane per name, no infinities in the sky, ids told apart by a salt, normals turned into the camera."""
+    arrays = box_frame(1001, WIDTH, HEIGHT)
+    static = {"view": Lens().view(0)[None], "projection": Lens().projection(WIDTH, HEIGHT), "sun": np.array([0, 1.0, 0]), "exposure": 1.0}
+    lens = lens_of(static, 0, HEIGHT)
+    planes = guide_channels(arrays, lens)
+    assert planes.shape == (len(CHANNELS), HEIGHT, WIDTH) and np.isfinite(planes).all()
+    other = guide_channels(arrays, lens, salt=5)
+    changed = [name for name, a, b in zip(CHANNELS, planes, other, strict=True) if not np.array_equal(a, b)]
+    assert changed == ["id_a", "id_b"]
+    ground = arrays["id"] == GROUND_ID
+    assert np.allclose(planes[CHANNELS.index("normal_y")][ground], np.cos(Lens().down), atol=2e-3)
+    assert padded(planes).shape == (len(CHANNELS), 48, 64) and padded(planes[:, :47, :50]).shape[1:] == (48, 64)
+
+
+def test_twice_the_pixels_at_twice_the_distance_look_alike():
+    """The footprint channel depends on metres per pixel, not on distance or resolution alone."""
+    near = box_frame(1001, 32, 24)
+    far = dict(near, depth=2 * near["depth"])
+    plane = CHANNELS.index("footprint")
+    static = {"view": np.eye(4)[None], "projection": np.eye(4), "sun": np.array([0, 1.0, 0]), "exposure": 1.0}
+    a, b = guide_channels(near, lens_of(static, 0, 24))[plane], guide_channels(far, lens_of(static, 0, 48))[plane]
+    solid = near["id"] > 0
+    assert np.allclose(a[solid], b[solid])
+
+
+# ---- the shipped weights ----
+
+
+def test_shipped_weights_refine_the_same_on_any_thread_count(guides, tmp_path, monkeypatch, taichi):
+    """The embedded network on 1, 2 and 3 threads gives the same bits, finite, and changes the picture."""
+    results = []
+    for threads in ("1", "2", "3"):
+        monkeypatch.setenv("DEMOLISH_THREADS", threads)
+        done = stage.refine(shot_of(steps=2), guides, FrameFolder(tmp_path / threads), [1001, 1002], progress_silent, WEIGHTS)
+        results.append(done.frame(1002))
+    assert same(results[0], results[1]) and same(results[0], results[2])
+    assert np.isfinite(results[0]["refined"]).all()
+    assert np.abs(results[0]["refined"].astype(float) - beauty_of(guides.frame(1002))).mean() > 1e-3
+
+
+def test_weights_say_what_they_are(tmp_path):
+    """Size, digest, version and channels are in the JSON; the file stays small enough for git."""
+    about = json.loads(WEIGHTS.with_suffix(".json").read_text())
+    assert about["guides_version"] == Guides.VERSION and tuple(about["channels"]) == CHANNELS
+    assert WEIGHTS.stat().st_size < 4.5e6 and about["parameters"] < 1.1e6
+
+
+@pytest.mark.parametrize("change, error, words", [
+    ({"guides_version": 99}, ShotError, "trained on guides of version 99"),
+    ({"channels": ["solid_r"]}, ShotError, "trained on channels"),
+    ({"sha256": "0" * 64}, MissingResource, "does not match the digest"),
+])
+def test_wrong_weights_are_refused(change, error, words, tmp_path):
+    """Weights of another version, of other channels or changed on disk are an error that says which."""
+    shutil.copy(WEIGHTS, tmp_path / "refiner.onnx")
+    about = json.loads(WEIGHTS.with_suffix(".json").read_text())
+    (tmp_path / "refiner.json").write_text(json.dumps(about | change))
+    with pytest.raises(error, match=words):
+        stage.backend_open(shot_of(), tmp_path / "refiner.onnx")
+
+
+def test_missing_weights_and_devices(tmp_path, monkeypatch):
+    """No weights, no CUDA: an error with the way out, never a quiet fallback."""
+    import onnxruntime
+
+    with pytest.raises(MissingResource, match="make train"):
+        stage.backend_open(shot_of(), tmp_path / "nothing.onnx")
+    with pytest.raises(MissingResource, match="make train"):
+        stage.backend_open(shot_of(), None)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(MissingResource, match="onnxruntime-gpu"):
+        stage.backend_open(shot_of(device="cuda"), WEIGHTS)
+
+
+def test_guides_of_another_version_are_refused(monkeypatch, tmp_path, taichi):
+    """Guides written by another version are not read as if they were ours."""
+    old = box_guides(tmp_path / "old", [1001], WIDTH, HEIGHT, version=Guides.VERSION + 1)
+    with pytest.raises(ShotError, match="draw them again"):
+        run(monkeypatch, Constant(0.0), shot_of(), old, tmp_path / "out", [1001])
