@@ -177,12 +177,12 @@ class Dust(Table):
     amount: float = param(1.0, "", "multiplies the airborne mass; more hides more", ge=0, le=100)
     settle: float = param(0.08, "m/s", "sinking speed of the dust", ge=0, le=5)
     buoyancy: float = param(0.3, "", "how much laden air sinks: 1 is physical for its load", ge=0, le=10)
-    turbulence: float = param(0.35, "", "vorticity confinement; billows instead of blobs", ge=0, le=5)
+    turbulence: float = param(1.0, "", "billows instead of blobs: share of the motion lost to the grid that eddies get back", ge=0, le=2)
     wind: Vec3 = param((0.6, 0.0, 0.2), "m/s", "wind that carries the cloud")
     iterations: int = param(60, "", "pressure iterations at most", ge=1, le=2000)
     upsample: int = param(4, "", "fine cells per coarse cell and axis; 1 keeps the coarse grid", ge=1, le=4)
     upsampler: Literal["advect", "network"] = param("advect", "", "advect-and-project, or the trained network on top of it")
-    detail: float = param(0.5, "", "strength of divergence-free fine turbulence", ge=0, le=3)
+    detail: float = param(1.0, "", "fine turbulence; 1 is as strong as what the coarse grid cannot show", ge=0, le=3)
 
 
 class Camera(Table):

@@ -483,21 +483,26 @@ def emit(nx: ti.i32, ny: ti.i32, nz: ti.i32, first: ti.i32, last: ti.i32, place:
 
 
 @ti.func
+def _slope(below, above):
+    """Monotonised central slope: sharper fronts than the harmonic mean, no new extremes."""
+    size = ti.min(2.0 * ti.abs(below), 2.0 * ti.abs(above), 0.5 * ti.abs(below + above))
+    return (size if above > 0.0 else -size) if below * above > 0.0 else 0.0
+
+
+@ti.func
 def _flux(mass: T, c, step, courant):
-    """Mass through a face in one step: van Leer limited, upwind; c is the cell above the face."""
+    """Mass through a face in one step: second order, limited, upwind; c is the cell above the face."""
     flux = ti.f64(0.0)
     if courant > 0.0:
         m = mass[c - step]
         if m > 0.0:
             below, above = m - mass[c - 2 * step], mass[c] - m
-            slope = 2.0 * below * above / (below + above) if below * above > 0.0 else 0.0
-            flux = courant * (m + 0.5 * (1.0 - courant) * slope)
+            flux = courant * (m + 0.5 * (1.0 - courant) * _slope(below, above))
     elif courant < 0.0:
         m = mass[c]
         if m > 0.0:
             below, above = m - mass[c - step], mass[c + step] - m
-            slope = 2.0 * below * above / (below + above) if below * above > 0.0 else 0.0
-            flux = courant * (m - 0.5 * (1.0 + courant) * slope)
+            flux = courant * (m - 0.5 * (1.0 + courant) * _slope(below, above))
     return flux
 
 
