@@ -36,7 +36,7 @@ DIRECTIONS = 24
 CELLS = 56  # along the longest side
 CELL_LEAST = 0.5  # [m]
 BOUNCES = 2
-POINTS_PER_AREA = 6.0  # [1/m2] samples by which surfaces enter the grid
+POINTS_PER_CELL = 6.0  # samples by which a face as large as a cell enters the grid
 SIDES = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], float)
 
 
@@ -62,16 +62,21 @@ class SurfacePoints:
     albedo: np.ndarray  # (N, 3) f32
 
 
-def surface_points(shot: Shot, fragments: Fragments, normal: np.ndarray, bodies: np.ndarray, materials: np.ndarray) -> SurfacePoints:
-    """Hashed points on all faces, at least one each. normal (T, 4), bodies and materials are the tables of scene_tables."""
+def surface_points(shot: Shot, fragments: Fragments, lattice: Lattice, normal: np.ndarray, bodies: np.ndarray,
+                   materials: np.ndarray) -> SurfacePoints:
+    """Points on all faces, at least one each, spread evenly by the R2 sequence (Roberts 2018) from a hashed start.
+
+    normal (T, 4), bodies and materials are the tables of scene_tables."""
     faces = np.diff(fragments.face_start)
     owner = np.repeat(np.arange(fragments.count), faces)
     corner = fragments.vertex.astype(float)[fragments.face + np.repeat(fragments.vertex_start[:-1], faces)[:, None]]
     a, b, c = np.moveaxis(corner, 1, 0)
     area = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
-    count = np.maximum(np.ceil(area * POINTS_PER_AREA), 1).astype(int)
+    count = np.maximum(np.ceil(area * POINTS_PER_CELL / lattice.cell**2), 1).astype(int)
     face = np.repeat(np.arange(len(area)), count)
-    u, v = (hashing.uniform(shot.seed, "draw/surface points", np.arange(len(face)), lane)[:, None] for lane in (0, 1))
+    index = np.arange(len(face)) - np.repeat(np.cumsum(count) - count, count)
+    u, v = ((hashing.uniform(shot.seed, "draw/surface points", face, lane) + index * step)[:, None] % 1
+            for lane, step in enumerate((0.7548776662466927, 0.5698402909980532)))
     flip = u + v > 1
     u, v = np.where(flip, 1 - u, u), np.where(flip, 1 - v, v)
     place = a[face] + u * (b - a)[face] + v * (c - a)[face]
@@ -137,7 +142,8 @@ def ambient_light(lattice: Lattice, points: SurfacePoints, poses: Poses, shadow:
     cube = np.zeros((*lattice.shape, 6, 3), np.float32)
     mean = np.zeros((*lattice.shape, 3), np.float32)
     arriving, leaving = (np.empty((*lattice.shape, DIRECTIONS, 3), np.float32) for _ in range(2))
-    weight = (4 / DIRECTIONS * np.maximum(unit @ SIDES.T, 0)).astype(np.float32)  # irradiance / pi of radiance 1
+    weight = np.maximum(unit @ SIDES.T, 0)
+    weight = (weight / weight.sum(0)).astype(np.float32)  # radiance 1 from everywhere is irradiance pi
     for _ in range(BOUNCES):
         received = lit[:, None] * sun + cube_at_points(cube, place, normal)
         sent = np.einsum("ns,nc->nsc", facing, points.albedo * received).reshape(len(place), 18)

@@ -104,7 +104,7 @@ def scene_open(shot: Shot, fragments: Fragments, seeds: Seeds | None, dust: Dust
     choice = tables.rock_choice(shot, seeds) if rocks and seeds is not None else np.zeros(0, np.int32)
     lattice = ambient_lattice(*air_box(fragments, dust))
     return Scene(sky, graph, renderer, np.ascontiguousarray(bodies[:, :3]), choice, len(rocks), light, lattice,
-                 surface_points(shot, fragments, solid.normal, bodies, materials))
+                 surface_points(shot, fragments, lattice, solid.normal, bodies, materials))
 
 
 def rest_box(fragments: Fragments) -> tuple[np.ndarray, np.ndarray]:

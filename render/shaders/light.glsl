@@ -34,6 +34,18 @@ vec3 sky_radiance(vec3 direction) {
     return mix(sky_horizon, sky_zenith, sqrt(max(direction.y, 0.0))) + sky_glow * lobe / (1.0 - g);
 }
 
+// Share of the sun that the dust lets by: the grid knows it inside its box, so a place outside looks where its sunray enters.
+float dust_transmittance(vec3 p) {
+    if (dust_scale.x <= 0.0) return 1.0;
+    vec3 cell = (p - dust_lower) * dust_scale;
+    vec3 way = sun * dust_scale;
+    vec3 a = -cell / way, b = (1.0 - cell) / way;          // infinite where the sun is parallel to a side
+    vec3 first = min(a, b), last = max(a, b);
+    float enter = max(max(first.x, first.y), max(first.z, 0.0));
+    if (enter >= min(last.x, min(last.y, last.z))) return 1.0;
+    return texture(dust_light, cell + way * enter).r;
+}
+
 // Share of the sun that reaches p: shadow map with four bilinear taps (a 3 x 3 tent), then dust.
 float sun_visibility(vec3 p, vec3 n) {
     float facing = dot(n, sun);
@@ -45,9 +57,7 @@ float sun_visibility(vec3 p, vec3 n) {
     float texel = 0.5 / shadow_size;
     float lit = 0.25 * (texture(shadow_map, q + vec3(-texel, -texel, 0.0)) + texture(shadow_map, q + vec3(texel, -texel, 0.0))
                       + texture(shadow_map, q + vec3(-texel, texel, 0.0)) + texture(shadow_map, q + vec3(texel, texel, 0.0)));
-    vec3 cell = (p - dust_lower) * dust_scale;
-    if (dust_scale.x > 0.0 && all(greaterThan(cell, vec3(0.0))) && all(lessThan(cell, vec3(1.0)))) lit *= texture(dust_light, cell).r;
-    return lit;
+    return lit * dust_transmittance(p);
 }
 
 vec3 srgb_coded(vec3 c) {
