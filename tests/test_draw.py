@@ -222,7 +222,8 @@ def test_whole_pixel_shift_moves_the_picture(drawn, taichi):
 def test_age_follows_the_break_log(drawn):
     """Age is the time since the youngest broken bond of the fragment, 60 where none broke; later breaks do not count."""
     _, fragments, _, guides, *_ = drawn
-    for frame, ages in ((1001, {}), (1002, {1: 1 / 24 - 0.03, 2: 1 / 24 - 0.03}), (1003, {1: 2 / 24 - 0.03, 2: 2 / 24 - 0.03, 3: 2 / 24 - 0.07, 4: 2 / 24 - 0.07})):
+    first, second = 2 / 24 - 0.03, 2 / 24 - 0.07
+    for frame, ages in ((1001, {}), (1002, {1: 1 / 24 - 0.03, 2: 1 / 24 - 0.03}), (1003, {1: first, 2: first, 3: second, 4: second})):
         arrays = guides.frame(frame)
         for identity in range(1, fragments.count + 1):
             seen = arrays["age"][arrays["id"] == identity]
