@@ -46,6 +46,17 @@ def test_tetrahedron():
     np.testing.assert_allclose(inertia, want, atol=ROUND * want.max())
 
 
+def test_pyramid():
+    """Square pyramid: V = a^2 h / 3, centroid at h/4 (its corners' mean: h/5), I_yy = V a^2 / 10, I_xx = V (a^2/20 + 3 h^2/80)."""
+    a, h = 1.2, 2.0
+    vertex = np.array([[-a, 0, -a], [-a, 0, a], [a, 0, a], [a, 0, -a], [0, 2 * h, 0]]) / 2
+    volume, centre, inertia = one(vertex, np.array([[0, 2, 1], [0, 3, 2], [0, 1, 4], [1, 2, 4], [2, 3, 4], [3, 0, 4]]))
+    assert volume == pytest.approx(a * a * h / 3, rel=ROUND)
+    np.testing.assert_allclose(centre, (0, h / 4, 0), atol=ROUND)
+    side = volume * (a * a / 20 + 3 * h * h / 80)
+    np.testing.assert_allclose(inertia, np.diag([side, volume * a * a / 10, side]), atol=ROUND)
+
+
 def test_turned_and_far_away():
     """I' = R I R^T, whatever the distance from the origin: 1 km away costs the rounding of the coordinates and no more."""
     vertex, face = box_mesh((-0.5, -0.2, -0.9), (0.5, 0.2, 0.9))
