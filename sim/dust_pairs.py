@@ -87,7 +87,7 @@ def collapse(shot: Shot, scratch: Path) -> tuple[Fragments, Motion, Seeds]:
     seed, cell = shot.seed, shot.dust.cell
     u = uniform(seed, "pairs stack", np.arange(4))
     storeys, side = 2 + int(3 * u[0]), 2 + int(2 * u[1])
-    piece, X
+    piece, rise = cell * (1.6 + 0.8 * u[2]), cell * 1.7
     at = np.array([[x - 0.5 * (side - 1), y, z - 0.5 * (side - 1)] for y in range(storeys) for x in range(side) for z in range(side)])
     centre = at * [piece, rise, piece] + [0.0, rise, 0.0]
     count, index = len(at), np.arange(len(at))
