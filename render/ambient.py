@@ -141,7 +141,7 @@ def ambient_light(lattice: Lattice, points: SurfacePoints, poses: Poses, shadow:
 
     cube = np.zeros((*lattice.shape, 6, 3), np.float32)
     mean = np.zeros((*lattice.shape, 3), np.float32)
-    arriving, leaving = (np.empty((*lattice.shape, DIRECTIONS, 3), np.float32) for _ in range(2))
+    arriving, leaving = (np.empty((DIRECTIONS, *lattice.shape, 3), np.float32) for _ in range(2))  # a direction's cells lie together
     weight = np.maximum(unit @ SIDES.T, 0)
     weight = (weight / weight.sum(0)).astype(np.float32)  # radiance 1 from everywhere is irradiance pi
     for _ in range(BOUNCES):
@@ -247,10 +247,10 @@ def _sweep(direction: Image1, outside: Image1, cover: Volumes, source: Cube, ext
                                 elif v < 0:
                                     light += vec3(ground[u, m, 0], ground[u, m, 1], ground[u, m, 2])
                                 else:
-                                    light += vec3(leaving[u, v, m, d, 0], leaving[u, v, m, d, 1], leaving[u, v, m, d, 2])
+                                    light += vec3(leaving[d, u, v, m, 0], leaving[d, u, v, m, 1], leaving[d, u, v, m, 2])
                     light *= 0.25
                     for n in ti.static(range(3)):
-                        arriving[x, y, z, d, n] = light[n]
+                        arriving[d, x, y, z, n] = light[n]
                     covered, sent = 0.0, vec3(0.0)
                     for s in ti.static(range(3)):
                         slant = ti.abs(w[s])
@@ -264,7 +264,7 @@ def _sweep(direction: Image1, outside: Image1, cover: Volumes, source: Cube, ext
                         dust = vec3(dust_source[x, y, z, 0], dust_source[x, y, z, 1], dust_source[x, y, z, 2])
                         light = dust + (light - dust) * ti.exp(-extinction[x, y, z] * path)
                     for n in ti.static(range(3)):
-                        leaving[x, y, z, d, n] = light[n]
+                        leaving[d, x, y, z, n] = light[n]
 
 
 @ti.kernel
@@ -274,7 +274,7 @@ def _collect(arriving: Cube, weight: Image1,
     for x, y, z in ti.ndrange(mean.shape[0], mean.shape[1], mean.shape[2]):
         total, side = vec3(0.0), ti.Matrix.zero(ti.f32, 6, 3)
         for d in range(DIRECTIONS):
-            light = vec3(arriving[x, y, z, d, 0], arriving[x, y, z, d, 1], arriving[x, y, z, d, 2])
+            light = vec3(arriving[d, x, y, z, 0], arriving[d, x, y, z, 1], arriving[d, x, y, z, 2])
             total += light
             for s, n in ti.static(ti.ndrange(6, 3)):
                 side[s, n] += weight[d, s] * light[n]
