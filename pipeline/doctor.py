@@ -64,7 +64,7 @@ def _probe(code: str, timeout: float = 60) -> tuple[bool, str]:
 
 def _egl() -> Row:
     code = (
-        "import render.compat, pyrender; r = pyrender.OffscreenRenderer(16, 16); r._renderer; "
+        "from render.compat import pyrender_open; r = pyrender_open().OffscreenRenderer(16, 16); "
         "from OpenGL import GL; print(GL.glGetString(GL.GL_RENDERER).decode()); r.delete()"
     )
     ok, text = _probe(code)
