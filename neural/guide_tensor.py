@@ -22,7 +22,7 @@ CHANNELS = (
     "solid_r", "solid_g", "solid_b", "albedo_r", "albedo_g", "albedo_b", "normal_x", "normal_y", "normal_z",
     "footprint", "nearness", "edge", "interior", "age", "id_a", "id_b", "sun", "sun_cosine", "occlusion", "coverage", "motion",
 )
-FOOTPRINT_SKY = 100.0  # [m] stands for infinity
+FOOTPRINT_SKY = 4.0  # [m] stands for infinity and for the far ground
 AGE_SCALE = 2.0  # [s] over which a fresh crack counts as fresh
 
 

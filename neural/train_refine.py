@@ -1,6 +1,6 @@
 """Train the embedded refiner and the regression network of equal size that it is compared with.
 
-    python -m neural.train_refine --data train/refine --out assets/weights [--steps 6000]
+    python -m neural.train_refine --pairs train/refine --out assets/weights [--steps 6000]
 
 In: the pairs of `pipeline/train_pairs.py`, held-out buildings left out. Out: refiner.onnx with refiner.json in --out,
 regression.onnx with its json beside the data. One trunk learns the conditional mean of the residual r = encode(reference) -
@@ -45,20 +45,20 @@ SEED = 7
 def main() -> None:
     """Trunk, two branches, two exports."""
     parser = argparse.ArgumentParser(description="Train the embedded refiner.")
-    parser.add_argument("--data", type=Path, default=Path("train/refine"))
+    parser.add_argument("--pairs", type=Path, default=Path("train/refine"))
     parser.add_argument("--out", type=Path, default=Path("assets/weights"))
     parser.add_argument("--steps", type=int, default=6000, help="of the trunk, and of each branch")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    pictures = pictures_read(options.data, [take for take in takes() if not take.held_out])
+    pictures = pictures_read(options.pairs, [take for take in takes() if not take.held_out])
     print(f"{len(pictures)} pictures", flush=True)
     deviation = residual_deviation(pictures)
     trunk = network_new(pictures)
     network_train(trunk, pictures, deviation, None, "trunk", options)
     spread = unexplained(trunk, pictures, deviation)
     print(f"residual deviation {deviation}, unexplained {spread:.3f}", flush=True)
-    for name, scale, folder in (("regression", None, options.data), ("refiner", spread, options.out)):
+    for name, scale, folder in (("regression", None, options.pairs), ("refiner", spread, options.out)):
         network = network_new(pictures)
         network.load_state_dict(trunk.state_dict())
         seconds, loss = network_train(network, pictures, deviation, scale, name, options)
@@ -194,7 +194,7 @@ def network_train(
     network: RefinerNetwork, pictures: list[Picture], deviation: np.ndarray, scale: float | None, name: str, options: argparse.Namespace
 ) -> tuple[float, float]:
     """Train for options.steps, from the last checkpoint if there is one; leaves averaged weights in `network`. CPU seconds, last loss."""
-    checkpoint = options.data / f"{name}.checkpoint"
+    checkpoint = options.pairs / f"{name}.checkpoint"
     optimiser = torch.optim.AdamW(network.parameters(), RATE, weight_decay=1e-4)
     average = {k: v.clone() for k, v in network.state_dict().items()}
     begin, spent, smooth = 0, 0.0, 0.0

@@ -4,11 +4,11 @@
 
 In: nothing but code: the takes are `neural/training_shots.py`, their poses `neural/staged_collapse.py`. Out: per take a
 folder with `guides/` (as `draw` writes them) and `reference/` (frame.N.npz with reference (H, W, 3) f32 scene-linear, no
-dust). Run again it goes on where it was. The reference shows what the raster cannot: light that bounces, soft skylight,
-shadows of fracture faces that are rough (`neural/rough_surface.py`). It is traced with flat colours and multiplied by the
-ratio of drawn to flat albedo, so that both pictures carry the same surface pattern: bounced light sees the mean colour
-only. Path tracing leaves noise, which a network would learn as texture: Open Image Denoise removes it. Needs the extra
-`reference` (mitsuba, pyoidn).
+dust). Run again it goes on where it was, and redraws guides that were deleted. The reference shows what the raster cannot:
+light that bounces, soft skylight, shadows of fracture faces that are rough (`neural/rough_surface.py`). It is traced with
+flat colours and multiplied by the ratio of drawn to flat albedo, so that both pictures carry the same surface pattern:
+bounced light sees the mean colour only. Path tracing leaves noise, which a network would learn as texture: Open Image
+Denoise removes it. Needs the extra `reference` (mitsuba, pyoidn).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import render.reference as reference_module
 from neural.rough_surface import roughen
 from neural.staged_collapse import staged_poses
 from neural.training_shots import SEED, Take, takes
+from render.draw import draw
 from render.reference import detail_and_haze, interpreter_find, interpreter_run, scene_arrays
 from render.sky import sky_of
 from shot.frames import FrameFolder
@@ -51,16 +52,21 @@ def main() -> None:
 
 def pair_make(take: Take, out: Path, spp: int) -> bool:
     """Draw and trace what is missing of a take; False if nothing was."""
-    references = FrameFolder(out / take.name / "reference")
+    references, drawn = FrameFolder(out / take.name / "reference"), FrameFolder(out / take.name / "guides")
     missing = [frame for frame in take.frames if not references.has_frame(frame)]
-    if not missing:
+    if not missing and drawn.frames_done(guide_frames(take)) == len(guide_frames(take)):
         return False
     fragments, bonds = building_of(take.building, out)
     motion = staged_motion(take, fragments, bonds, FrameFolder(out / take.name / "motion"))
-    guides = guides_of(take, fragments, bonds, motion, out)
+    guides = draw(take.shot, fragments, bonds, motion, None, None, None, drawn, guide_frames(take), progress_silent)
     for frame in missing:
         references.put_frame(frame, {"reference": reference_of(take, fragments, motion, guides, frame, spp)})
     return True
+
+
+def guide_frames(take: Take) -> list[int]:
+    """Frames to draw: those with a reference; a held-out take is refined from its very first frame on."""
+    return list(take.shot.frame_range if take.held_out else take.frames)
 
 
 @lru_cache(maxsize=2)
@@ -92,14 +98,6 @@ def staged_motion(take: Take, fragments: Fragments, bonds: Bonds, folder: FrameF
             "break_time": np.minimum(loose[bonds.fragment_a], other)[broken] - take.seconds,
         })
     return Motion(folder)
-
-
-def guides_of(take: Take, fragments: Fragments, bonds: Bonds, motion: Motion, out: Path) -> Guides:
-    """Guides of every frame of a take, the first included."""
-    from render.draw import draw
-
-    folder = FrameFolder(out / take.name / "guides")
-    return draw(take.shot, fragments, bonds, motion, None, None, None, folder, list(take.shot.frame_range), progress_silent)
 
 
 def rough_of(take: Take, fragments: Fragments, arrays: dict[str, np.ndarray]) -> Fragments:

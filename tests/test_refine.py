@@ -298,3 +298,147 @@ def test_guides_of_another_version_are_refused(monkeypatch, tmp_path, taichi):
     old = box_guides(tmp_path / "old", [1001], WIDTH, HEIGHT, version=Guides.VERSION + 1)
     with pytest.raises(ShotError, match="draw them again"):
         run(monkeypatch, Constant(0.0), shot_of(), old, tmp_path / "out", [1001])
+
+
+# ---- training data ----
+
+
+@pytest.fixture(scope="module")
+def small_building(tmp_path_factory):
+    """Fragments of a small frame block."""
+    from assets.building import build
+    from sim.fracture import shatter
+
+    shot = Shot.model_validate({"building": {"storeys": 1, "bays_x": 1, "bays_z": 1, "core": False}, "fracture": {"piece": 1.0}})
+    folder = FrameFolder(tmp_path_factory.mktemp("building"))
+    return shatter(shot, build(shot, folder, Path("."), progress_silent), folder, progress_silent)[0]
+
+
+def volumes(fragments) -> np.ndarray:
+    """Volume inside each fragment's mesh, by the divergence theorem."""
+    found = []
+    for f in range(fragments.count):
+        v = fragments.vertex[fragments.vertex_start[f] : fragments.vertex_start[f + 1]].astype(float)
+        a, b, c = (v[fragments.face[fragments.face_start[f] : fragments.face_start[f + 1], k]] for k in range(3))
+        found.append(np.einsum("ij,ij->i", a, np.cross(b, c)).sum() / 6)
+    return np.array(found)
+
+
+def test_rough_pieces_still_fit(small_building):
+    """Both sides of a crack move alike: pieces change their volume, the building keeps its own to 0.1 %; meshes stay closed."""
+    from neural.rough_surface import roughen
+
+    rough = roughen(small_building, np.full(small_building.count, 0.15), 3)
+    before, after = volumes(small_building), volumes(rough)
+    assert np.abs(after - before).max() > 1e-4 and abs(after.sum() - before.sum()) < 1e-3 * before.sum()
+    assert len(rough.face) > 4 * len(small_building.face) and np.array_equal(rough.mass, small_building.mass)
+    for f in range(0, rough.count, 7):
+        face = rough.face[rough.face_start[f] : rough.face_start[f + 1]]
+        sides = np.sort(face[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
+        assert (np.unique(sides, axis=0, return_counts=True)[1] % 2 == 0).all()
+    untouched = roughen(small_building, np.full(small_building.count, np.inf), 3)
+    assert np.array_equal(untouched.vertex, small_building.vertex)
+
+
+def test_staged_collapse_falls(small_building):
+    """Nothing has moved at time 0; later loose pieces lie lower, none below ground; the same call gives the same poses."""
+    from neural.staged_collapse import staged_poses
+
+    start, turn, _ = staged_poses(small_building, 0.0, 1)
+    assert np.allclose(start, small_building.position) and np.allclose(turn, [1, 0, 0, 0])
+    late, turn, loose = staged_poses(small_building, 6.0, 1)
+    free = np.isfinite(loose)
+    assert free.any() and late[free, 1].mean() < start[free, 1].mean() - 0.3 and late[:, 1].min() > 0
+    assert np.allclose(late[~free], start[~free]) and np.allclose(np.linalg.norm(turn, axis=1), 1)
+    assert np.array_equal(late, staged_poses(small_building, 6.0, 1)[0])
+
+
+def test_takes_are_split_by_building():
+    """No building is both trained on and held out, and every take is a valid shot of its own."""
+    from neural.training_shots import HELD_OUT, takes
+
+    every = takes()
+    assert {t.building for t in every if t.held_out} == set(HELD_OUT) and len({t.name for t in every}) == len(every)
+    assert not {t.building for t in every if not t.held_out} & set(HELD_OUT)
+    assert min(len(t.frames) for t in every if t.held_out) >= 2
+
+
+@pytest.mark.torch
+def test_untrained_network_is_the_identity():
+    """The last layer starts at zero: whatever goes in, the residual is zero; at t = 1 a trained one would not see the state either."""
+    torch = pytest.importorskip("torch")
+    from neural.refiner_network import RefinerNetwork
+
+    torch.manual_seed(0)
+    network = RefinerNetwork(len(CHANNELS))
+    guides, state, previous = torch.randn(1, len(CHANNELS), 32, 48), torch.randn(1, 3, 32, 48), torch.randn(1, 4, 32, 48)
+    assert network(guides, state, previous, torch.tensor([0.4])).abs().max() == 0
+    torch.nn.init.normal_(network.leave.weight, std=0.1)
+    at_one = [network(guides, s, previous, torch.ones(1)) for s in (state, 2 * state)]
+    assert torch.equal(*at_one) and at_one[0].abs().max() > 0
+
+
+@pytest.mark.torch
+def test_training_resumes_where_it_stopped(tmp_path, monkeypatch):
+    """Killed after the second step and run again, training ends with the same weights as never stopped."""
+    torch = pytest.importorskip("torch")
+    from argparse import Namespace
+
+    from neural import train_refine as training
+
+    monkeypatch.setattr(training, "CROP", 32)
+    monkeypatch.setattr(training, "BATCH", 2)
+    monkeypatch.setattr(training, "CHECKPOINT", 2)
+    torch.set_num_threads(1)
+    arrays = box_frame(1001, WIDTH, HEIGHT)
+    static = {"view": np.eye(4)[None], "projection": Lens().projection(WIDTH, HEIGHT), "sun": np.array([0, 1.0, 0]), "exposure": 1.0}
+    planes = guide_channels(arrays, lens_of(static, 0, HEIGHT)).astype(np.float16)
+    residual = np.random.default_rng(0).normal(0, 0.1, (3, HEIGHT, WIDTH)).astype(np.float16)
+    spots = np.flatnonzero((arrays["id"] > 0) & (arrays["id"] < GROUND_ID))
+    pictures = [training.Picture(planes, arrays["id"], residual, np.ones((HEIGHT, WIDTH), np.float16), spots)]
+    deviation = np.full(3, 0.1, np.float32)
+    ends = []
+    for name, stop in (("straight", None), ("cut", 2)):
+        (tmp_path / name).mkdir()
+        options = Namespace(pairs=tmp_path / name, steps=4)
+        network = training.network_new(pictures)
+        plain, seen = training.loss_of, []
+
+        def counted(*given, stop=stop, plain=plain, seen=seen):
+            seen.append(1)
+            if stop is not None and len(seen) > stop + 1:
+                raise KeyboardInterrupt
+            return plain(*given)
+
+        if stop:
+            monkeypatch.setattr(training, "loss_of", counted)
+            with pytest.raises(KeyboardInterrupt):
+                training.network_train(network, pictures, deviation, 0.5, "refiner", options)
+            monkeypatch.setattr(training, "loss_of", plain)
+            network = training.network_new(pictures)
+        training.network_train(network, pictures, deviation, 0.5, "refiner", options)
+        ends.append(network.state_dict())
+    assert all(torch.equal(ends[0][k], ends[1][k]) for k in ends[0])
+
+
+# ---- measures ----
+
+
+def test_measures_rank_as_they_should(taichi):
+    """Equal pictures are perfect; blur has less texture, another place of the same texture has not; a sharp carry has no warp error."""
+    from neural.picture_metrics import colour_fit, psnr, ssim, temporal_difference, texture_distance, warp_error
+
+    rng = np.random.default_rng(0)
+    picture = np.repeat(0.3 * np.exp(0.3 * rng.standard_normal((96, 128, 1))), 3, -1)
+    blurred = picture.copy()
+    blurred[1:-1] = (picture[:-2] + picture[1:-1] + picture[2:]) / 3
+    everywhere = np.ones((96, 128))
+    assert psnr(picture, picture) > 100 and ssim(picture, picture) > 0.9999 and texture_distance(picture, picture, everywhere) == 0
+    elsewhere = np.roll(picture, (11, 17), (0, 1))
+    assert texture_distance(elsewhere, picture, everywhere) < 0.2 * texture_distance(blurred, picture, everywhere)
+    assert ssim(elsewhere, picture) < 0.2 and psnr(blurred, picture) > psnr(elsewhere, picture)
+    assert warp_error(picture, picture, everywhere) == 0 and temporal_difference(blurred, blurred, picture, picture, everywhere) == 0
+    assert temporal_difference(picture, elsewhere, picture, picture, everywhere) > 0.01
+    graded = 2 * picture
+    fit = colour_fit(picture, graded)
+    assert fit.shape == (3, 4) and np.abs(encode(picture) @ fit[:, :3].T + fit[:, 3] - encode(graded)).mean() < 0.01
