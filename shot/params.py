@@ -116,7 +116,7 @@ class Sim(Table):
     gravity: float = param(9.81, "m/s2", "pull downwards", ge=0, le=100)
     steps_scale: int = param(1, "", "multiplies the ceil(60 / fps) steps of a frame; 2 halves the time step", ge=1, le=16)
     contact_iterations: int = param(10, "", "coloured sweeps of the contact solver; fewer is softer", ge=1, le=100)
-    break_rounds: int = param(4, "", "stress solutions per step; limits how far a crack runs in one step", ge=0, le=64)
+    break_rounds: int = param(8, "", "rounds of breaking within impact_time; limits how fast a crack runs, 0 lets nothing break", ge=0, le=256)
     stress_tolerance: float = param(1e-3, "", "relative residual at which the stress solve stops", gt=0, le=0.1)
     stress_iterations: int = param(60, "", "most iterations of one stress solve", ge=1, le=2000)
     rest_load: float = param(0.5, "", "share of its strength that any bond carries at most while the building stands: what exceeds it was relieved "
@@ -144,7 +144,7 @@ class Event(Table):
     upper: Vec3 = param((1e3, 2.5, 1e3), "m", "upper corner of the box")
     members: tuple[str, ...] = param(("column",), "", "kinds of member it acts on; empty for all")
     amount: Fraction = param(1.0, "", "share of strength removed by weaken")
-    rubble: Fraction = param(0.35, "", "share of the length of each cut piece that turns to rubble and carries nothing; "
+    rubble: Fraction = param(0.65, "", "share of the length of each cut piece that turns to rubble and carries nothing; "
                              "0 leaves whole blocks, on which a building may go on standing")
     force: Vec3 = param((0.0, 0.0, 0.0), "N/kg", "acceleration given by push")
     delay: float = param(0.0, "s/m", "seconds later per metre from the box's lower corner: a rolling sequence", ge=0, le=10)

@@ -61,6 +61,7 @@ class Collapse:
     elastic: Elastic
     ledger: Ledger
     h: float  # [s]
+    rounds: int  # of breaking in a step: in a given time a crack may pass a given number of bonds, whatever h
     label: np.ndarray  # (F) i32
     held: np.ndarray  # (F) bool: its cluster holds to the ground
     inside: np.ndarray  # (B) bool: bonds within a cluster
@@ -79,6 +80,7 @@ def collapse_create(shot: Shot, fragments: Fragments, bonds: Bonds) -> Collapse:
     """The structure at rest, before the first step, its lattice under its own weight."""
     sim, count = shot.sim, fragments.count
     h = 1.0 / (shot.fps * shot.steps_per_frame)
+    rounds = max(1, round(sim.break_rounds * h / max(sim.impact_time, h))) if sim.break_rounds else 0
     materials = [getattr(shot.materials, name) for name in fragments.material_name]
     friction = np.array([m.friction for m in materials])[fragments.material]
     section, lattice = sections(bonds, sim), lattice_build(fragments, bonds)
@@ -93,7 +95,7 @@ def collapse_create(shot: Shot, fragments: Fragments, bonds: Bonds) -> Collapse:
         Settings(sim.gravity, sim.contact_iterations, sim.friction_ground, sim.sleep_speed, sim.sleep_time),
         schedule(shot.events, shot.first, shot.fps, shot.steps_per_frame, fragments, bonds),
         section, lattice, world, breakage, Elastic.still(count),
-        Ledger.start(fragments, sim.gravity), h, label, held, inside, bond_capacity(bonds, count), _strength_energy(bonds, section, count),
+        Ledger.start(fragments, sim.gravity), h, rounds, label, held, inside, bond_capacity(bonds, count), _strength_energy(bonds, section, count),
         compression * np.asarray(fragments.size, float) ** 2,
         1e-3 * float(np.median(fragments.mass)) * max(sim.gravity, 1.0) * float(np.median(fragments.size)),
         np.zeros(0, np.int64), np.zeros(count, bool),

@@ -24,6 +24,8 @@ from sim.state import contacts_read, state_restore, state_snapshot
 from sim.stress import bond_strains, lattice_soften
 from sim.world import bodies_split, energy_read, forces_read, fragments_read
 
+HINGE_SHARE = 1 / 3  # of each yield force: the joint's rows yield one by one, and |N|/N_y + |M1|/M1_y + |M2|/M2_y must stay below 1
+
 
 def step(c: Collapse) -> None:
     """Advance by c.h."""
@@ -33,14 +35,14 @@ def step(c: Collapse) -> None:
     regroup(c)  # what hangs together now is one body
     state_snapshot(c.world)
     response, regrouped = None, True
-    for round_ in range(c.sim.break_rounds + 1):
+    for round_ in range(c.rounds + 1):
         if regrouped:
             move(c)  # contact, joints, gravity: all bodies by h
             load = loads(c)
         response = strain(c, load, response)  # the lattice of every cluster that is not at peace
         if response is None:
             break
-        if round_ == c.sim.break_rounds:
+        if round_ == c.rounds:
             c.counts.capped += overloaded(c.section, c.breakage, response.bond, response.strain)
             break
         if not fail(c, response, broken):  # worst first
@@ -86,7 +88,7 @@ def regroup(c: Collapse) -> None:
 
 def joints_of(c: Collapse, bond: np.ndarray) -> Joints:
     """Bonds between bodies of which only the bars are left."""
-    limit = c.section.bars[bond] * np.maximum(c.breakage.strength[bond], 1e-3)[:, None]
+    limit = HINGE_SHARE * c.section.bars[bond] * np.maximum(c.breakage.strength[bond], 1e-3)[:, None]
     b = c.bonds
     return Joints(
         bond.astype(np.int32), b.fragment_a[bond], b.fragment_b[bond], b.centroid[bond], b.normal[bond], b.axis[bond],
