@@ -39,37 +39,80 @@ def bytes_to_unicode() -> dict[int, str]:
     return {**{b: chr(b) for b in kept}, **{b: chr(256 + k) for k, b in enumerate(rest)}}
 
 
+def vae_of():
+    """A VAE that keeps the real factor of 8."""
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        block_out_channels=(32, 32, 32, 32), down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=4, norm_num_groups=8)
+
+
+def text_of(kind):
+    """A two-layer CLIP text encoder of a given class."""
+    from transformers import CLIPTextConfig
+
+    return kind(CLIPTextConfig(
+        vocab_size=514, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, bos_token_id=512,
+        eos_token_id=513, pad_token_id=513, projection_dim=32))
+
+
+def net_of(unet, effect: bool):
+    """A random control net; without `effect` it keeps the zero convolutions that every fresh one has."""
+    import torch
+    from diffusers import ControlNetModel
+
+    net = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(16, 32, 32, 64))
+    for layer in (*net.controlnet_down_blocks, net.controlnet_mid_block, net.controlnet_cond_embedding.conv_out) if effect else ():
+        torch.nn.init.normal_(layer.weight, std=0.3)
+    return net
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> Path:
-    """A saved random pipeline with two control nets; the first has an effect, the second keeps its zero convolutions."""
+    """A saved random pipeline with two control nets; the first has an effect, the second has none."""
     pytest.importorskip("torch")
     pytest.importorskip("diffusers")
     import torch
-    from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, StableDiffusionControlNetImg2ImgPipeline, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
+    from diffusers import DDIMScheduler, StableDiffusionControlNetImg2ImgPipeline, UNet2DConditionModel
+    from transformers import CLIPTextModel
 
     folder = tmp_path_factory.mktemp("tiny")
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
         sample_size=8, block_out_channels=(32, 64), layers_per_block=1, cross_attention_dim=32, attention_head_dim=8,
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"))
-    vae = AutoencoderKL(
-        block_out_channels=(32, 32, 32, 32), down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-        latent_channels=4, norm_num_groups=8)
-    text = CLIPTextModel(CLIPTextConfig(
-        vocab_size=514, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, bos_token_id=512,
-        eos_token_id=513, pad_token_id=513, projection_dim=32))
-    nets = [ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(16, 32, 32, 64)) for _ in range(2)]
-    for layer in (*nets[0].controlnet_down_blocks, nets[0].controlnet_mid_block):
-        torch.nn.init.normal_(layer.weight, std=0.3)
-    torch.nn.init.normal_(nets[0].controlnet_cond_embedding.conv_out.weight, std=0.3)
+    nets = [net_of(unet, effect) for effect in (True, False)]
     pipe = StableDiffusionControlNetImg2ImgPipeline(
-        vae=vae, text_encoder=text, tokenizer=tokenizer_of(folder), unet=unet, controlnet=nets,
+        vae=vae_of(), text_encoder=text_of(CLIPTextModel), tokenizer=tokenizer_of(folder), unet=unet, controlnet=nets,
         scheduler=DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"), safety_checker=None,
         feature_extractor=None, requires_safety_checker=False)
     pipe.save_pretrained(folder / "model")
     nets[0].save_pretrained(folder / "good")
-    nets[1].save_pretrained(folder / "zero")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_xl(tmp_path_factory) -> Path:
+    """A saved random XL pipeline without control nets, with an ancestral sampler, and a control net of its own beside it."""
+    pytest.importorskip("torch")
+    pytest.importorskip("diffusers")
+    import torch
+    from diffusers import EulerAncestralDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+    folder = tmp_path_factory.mktemp("tiny_xl")
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        sample_size=8, block_out_channels=(32, 64), layers_per_block=1, cross_attention_dim=64, attention_head_dim=(2, 4),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        use_linear_projection=True, addition_embed_type="text_time", addition_time_embed_dim=8, transformer_layers_per_block=1,
+        projection_class_embeddings_input_dim=32 + 6 * 8)
+    pipe = StableDiffusionXLPipeline(
+        vae=vae_of(), text_encoder=text_of(CLIPTextModel), text_encoder_2=text_of(CLIPTextModelWithProjection),
+        tokenizer=tokenizer_of(folder), tokenizer_2=tokenizer_of(folder), unet=unet, scheduler=EulerAncestralDiscreteScheduler())
+    pipe.save_pretrained(folder / "model")
+    net_of(unet, True).save_pretrained(folder / "good")
     return folder
 
 
@@ -97,6 +140,17 @@ def test_same_shot_same_picture(tiny, tmp_path, taichi):
     first, second = refined_twice(shot_of(tiny / "model", controls=only_good(tiny)), tmp_path)
     assert np.array_equal(first["refined"], second["refined"])
     assert np.isfinite(first["refined"]).all() and first["refined"].shape == (HEIGHT, WIDTH, 3)
+
+
+def test_xl_folder_with_a_net_of_ones_own(tiny_xl, tmp_path, taichi):
+    """The class comes from model_index.json: an XL text-to-image folder refines image to image, its ancestral sampler replaced."""
+    from neural.refine import backend_open
+
+    shot = shot_of(tiny_xl / "model", controls=(f"normal={tiny_xl / 'good'}",), control_scale=(0.8,))
+    first, second = refined_twice(shot, tmp_path)
+    assert np.array_equal(first["refined"], second["refined"]) and np.isfinite(first["refined"]).all()
+    pipe = backend_open(shot, None).pipe  # type: ignore[attr-defined]
+    assert type(pipe).__name__ == "StableDiffusionXLControlNetImg2ImgPipeline" and type(pipe.scheduler).__name__ == "DDIMScheduler"
 
 
 def test_our_noise_is_the_start(tiny, tmp_path, taichi):
