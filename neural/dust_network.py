@@ -141,7 +141,7 @@ def network_make(width: int, blocks: int, gate: float):
     class Network(nn.Module):
         def __init__(self):
             super().__init__()
-            self.stem = nn.Conv3d(len(COARSE_FEATURES) + 2 * CHILDREN, width, 3, padding=1)
+            self.stem = nn.Conv3d(len(COARSE_FEATURES) + CHILDREN, width, 3, padding=1)
             self.body = nn.Sequential(*(Block() for _ in range(blocks)))
             self.head = nn.Conv3d(width, 2 * CHILDREN, 3, padding=1)
             nn.init.zeros_(self.head.weight)
@@ -149,8 +149,7 @@ def network_make(width: int, blocks: int, gate: float):
             self.head.bias = nn.Parameter(torch.cat([torch.zeros(CHILDREN), gates]))
 
         def forward(self, coarse, carried, smooth):
-            near, soft = torch.log(carried + EPSILON), torch.log(smooth + EPSILON)
-            x = torch.cat([coarse, 0.3 * near, 0.3 * soft], 1)  # 0.3: about unit variance
+            x = torch.cat([coarse, 0.3 * torch.log(carried + EPSILON)], 1)  # 0.3: about unit variance
             delta, g = self.head(self.body(self.stem(x))).split(CHILDREN, 1)
             g = torch.sigmoid(g)
             return torch.softmax(torch.log(g * carried + (1.0 - g) * smooth + EPSILON) + delta, 1)
