@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from box_guides import BOXES, GROUND_ID, Lens, box_frame
+from box_guides import BOXES, GROUND_ID, Box, Lens, box_frame
 
 WIDTH, HEIGHT = 320, 192
 ZOOM = Lens(move=(0.0, 0.0, -0.5))
@@ -26,11 +26,12 @@ def of(arrays: dict[str, np.ndarray], seed: int = 7) -> np.ndarray:
 
 def along_motion(noise: list[np.ndarray], frames: list[dict[str, np.ndarray]], label: int) -> tuple[float, float]:
     """Correlation of a piece's noise with that of the nearest pixel it came from, and the mean overlap of the two pixel squares."""
-    ys, xs = np.mgrid[:HEIGHT, :WIDTH]
+    height, width = frames[1]["id"].shape
+    ys, xs = np.mgrid[:height, :width]
     sx, sy = xs - frames[1]["motion_backward"][..., 0], ys - frames[1]["motion_backward"][..., 1]
     ix, iy = np.round(sx).astype(int), np.round(sy).astype(int)
-    inside = (ix >= 0) & (iy >= 0) & (ix < WIDTH) & (iy < HEIGHT)
-    ix, iy = ix.clip(0, WIDTH - 1), iy.clip(0, HEIGHT - 1)
+    inside = (ix >= 0) & (iy >= 0) & (ix < width) & (iy < height)
+    ix, iy = ix.clip(0, width - 1), iy.clip(0, height - 1)
     ok = inside & (frames[1]["id"] == label) & (frames[0]["id"][iy, ix] == label)
     overlap = (1 - np.abs(sx - ix)) * (1 - np.abs(sy - iy))
     return float(np.corrcoef(noise[1][:, ok].ravel(), noise[0][:, iy[ok], ix[ok]].ravel())[0, 1]), float(overlap[ok].mean())
@@ -94,12 +95,14 @@ def test_a_frame_is_computed_alone(frames, taichi):
 
 
 def test_levels_fade_without_a_pop(taichi):
-    """Zooming slowly through more than an octave never drops the correlation along the motion: levels fade into each other."""
-    slow = Lens(move=(0.0, 0.0, -0.05))
-    for step in range(0, 160, 20):
-        pair = [box_frame(1001 + step + k, WIDTH, HEIGHT, boxes=BOXES[:1], lens=slow, ground=False) for k in range(2)]
+    """Nearing a wall by 2 % a frame, through a whole octave, never drops the correlation along the motion: levels fade over."""
+    wall = (Box((6.0, 6.0, 1.0), (0.0, 4.0, 0.0)),)
+    for step in range(36):
+        near, distance = 16.0 * 0.98**step, 16.0 * 0.98 ** (step + 1)
+        lens = Lens(position=(0.3, 4.0, near), move=(0.0, 0.0, distance - near), down=0.0)
+        pair = [box_frame(1001 + k, WIDTH // 2, HEIGHT // 2, boxes=wall, lens=lens, ground=False) for k in range(2)]
         correlation, bound = along_motion([of(a) for a in pair], pair, 1)
-        assert correlation > 0.8 * bound, step
+        assert correlation > 0.75 * bound, step
 
 
 def test_fixed_and_fresh(taichi):

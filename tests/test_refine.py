@@ -92,6 +92,22 @@ def test_a_killed_run_goes_on_bit_identical(monkeypatch, guides, tmp_path, taich
     assert all(same(whole[f], resumed[f]) for f in whole)
 
 
+def test_restarts_are_faded_over(monkeypatch, guides, tmp_path, taichi):
+    """What a chunk has gathered is handed over in WARM_UP + 1 even steps, not in one."""
+
+    class Gathering:
+        layer = "solid"
+
+        def residual(self, picture, arrays, lens, frame, carried, valid):
+            return carried + np.float32(0.01)
+
+    got = run(monkeypatch, Gathering(), shot_of(history=1e-6), guides, tmp_path, range(1018, 1029))
+    still = {f: guides.frame(f)["id"] == GROUND_ID for f in got}
+    gain = [float(np.median(encode(got[f]["refined"][still[f]]) - encode(beauty_of(guides.frame(f))[still[f]]))) for f in got]
+    steps = np.abs(np.diff(gain))
+    assert gain[2] > 0.1 and gain[-1] < 0.1 and steps.max() < 0.35 * (gain[2] - min(gain))
+
+
 def test_missing_guides_are_an_error(monkeypatch, guides, tmp_path, taichi):
     """With history, a frame whose forerunners were not drawn is refused in words; without, it needs its own guides only."""
     sparse = FrameFolder(tmp_path / "sparse")
@@ -148,6 +164,18 @@ def test_uncovered_surface_has_no_history(taichi):
     bared = (before["id"] == 1) & (now["id"] == GROUND_ID)
     kept = (before["id"] == GROUND_ID) & (now["id"] == GROUND_ID) & (now["depth"] < 40)
     assert bared.sum() > 20 and valid[bared].mean() < 0.1 and valid[kept].mean() > 0.98
+
+
+def test_a_face_that_turns_into_view_has_no_history(taichi):
+    """Same fragment, other face: the id agrees, the rest position does not, so the pixel is not valid."""
+    turning = (BOXES[0].__class__((2.0, 2.0, 2.0), (0.0, 3.0, 0.0), spin=0.5),)
+    lens = Lens(move=(0.0, 0.0, 0.0), down=0.0)
+    before, now = (box_frame(1001 + k, 160, 96, boxes=turning, lens=lens) for k in range(2))
+    _, valid = carry(np.zeros((3, 96, 160), np.float32), before, now, 0.008)
+    side = (now["id"] == 1) & (np.abs(now["rest"][..., 0]) > 1.99)
+    front = (now["id"] == 1) & (np.abs(now["rest"][..., 2]) > 1.99)
+    assert not ((before["id"] == 1) & (np.abs(before["rest"][..., 0]) > 1.99)).any()
+    assert side.sum() > 50 and valid[side].mean() < 0.2 and valid[front].mean() > 0.9
 
 
 def test_blend_clamps_ghosts():
