@@ -51,15 +51,13 @@ def reduced(point: np.ndarray) -> np.ndarray:
     chosen = np.unique(np.concatenate([point.argmin(axis=0), point.argmax(axis=0)])).tolist()
     if len(chosen) < 5 or np.linalg.matrix_rank(point[chosen] - point[chosen[0]], tol=1e-6 * size) < 3:
         return point
-    hull = ConvexHull(point[chosen], incremental=True)
     while len(chosen) < HULL_VERTICES:
-        outside = (point @ hull.equations[:, :3].T + hull.equations[:, 3]).max(axis=1)
+        plane = ConvexHull(point[chosen]).equations  # anew: Qhull's incremental mode loses its footing on coplanar points
+        outside = (point @ plane[:, :3].T + plane[:, 3]).max(axis=1)
         farthest = int(np.argmax(outside))
         if outside[farthest] <= DEVIATION * size:
             break
         chosen.append(farthest)
-        hull.add_points(point[farthest][None])
-    hull.close()
     return point[sorted(chosen)]
 
 

@@ -46,12 +46,10 @@ def pieces_of_solid(
         cell = voronoi_cell(space, site, own, tree, EPS * size)
         if cell is not None:
             parts += [(own, part) for part in parts_of(solid ^ manifold_of_cell(cell), DUST * solid.volume())]
-    bounds = {(own, int(other)) for own, part in parts for other in part[2]}
     pieces = []
     for own, (points, tri, other) in parts:
-        met = [int(o) if (int(o), own) in bounds else SURFACE for o in other]  # a bisector along the surface has nothing behind
         loops = tuple(tuple(t) for t in tri.tolist())
-        pieces.append(Piece(member, points, loops, (own,) * len(loops), tuple(met), hulls_of(points, tri)))
+        pieces.append(Piece(member, points, loops, (own,) * len(loops), tuple(other.tolist()), hulls_of(points, tri)))
     return [_moved(piece, centre) for piece in glued(pieces)]
 
 

@@ -21,8 +21,9 @@ from sim.cover import HULL_VERTICES
 from sim.fracture import member_pieces, shatter
 from sim.mass import mass_properties
 from sim.polyhedron import cut, planes, polyhedron_box, polyhedron_from_mesh, triangles
+from sim.scatter_sites import points_on_lines
 from sim.section import sections_of
-from sim.solid import glued
+from sim.solid import glued, winding_number
 from sim.strength import weibull
 from sim.voronoi import cell_counts, sites_of_grid, volumes_of, voronoi_cells
 
@@ -251,6 +252,21 @@ def test_counts_fit_the_member():
     np.testing.assert_array_equal(cell_counts(np.array([0.45, 2.8, 0.45]), 0.9, 1), [1, 3, 1])
     np.testing.assert_array_equal(cell_counts(np.array([2.7, 1.8, 0.9]), 0.9, 1), [3, 2, 1])
     np.testing.assert_array_equal(cell_counts(np.array([0.8, 1.2, 0.1]), 0.9, 6), [2, 3, 1])
+
+
+def test_candidate_points_are_inside():
+    """Points on lines lie inside the solid (winding number 1), at even distances; one across a thin wall stands in its middle."""
+    for name in ("torus", "room"):
+        vertex, face = solids()[name]
+        points = np.concatenate([points_on_lines(vertex, face, axis, 0.3, np.array([0.37, 0.71])) for axis in range(3)])
+        assert len(points) > 100
+        assert all(abs(winding_number(p, vertex, face) - 1.0) < 1e-9 for p in points[::7])
+    vertex, face = box_mesh((0, 0, 1), (3, 3, 1.2))
+    across = points_on_lines(vertex, face, 2, 0.3, np.array([0.5, 0.4]))
+    assert len(across) == 100
+    np.testing.assert_allclose(across[:, 2], 1.1, rtol=1e-12)
+    along = points_on_lines(vertex, face, 0, 0.3, np.array([0.5, 0.4]))
+    np.testing.assert_allclose(along[:, 0], np.tile(0.15 + 0.3 * np.arange(10), len(along) // 10), rtol=1e-9)
 
 
 def test_slivers_are_relaxed(broken):
