@@ -13,10 +13,14 @@ Reference: Giles, Diaz, Yuksel, "Augmented Vertex Block Descent", SIGGRAPH 2025,
 
 Deviations: beta grows with the force carried (constant beta sinks under a 10 000-fold load); lambda decays by 0.9 per step
 apart from k's 0.99 (without it walls simmer); both tangents share one penalty, so no tangent basis exists that could turn;
+a penalty grows only while its error does not shrink by itself, and a point that closes in starts at the reduced mass over h^2: with stiffer
+rows two free bodies in collision freeze against each other and lose momentum (7 % in ten sweeps, against 0.1 %);
 a clamped row keeps the stiffness of its secant (n: -lambda/C, t: s k_t), which stays positive and lets sliders slide.
 """
 
 import taichi as ti
+
+STALL = 0.9  # an error that falls below this share in a sweep needs no stiffer row
 
 
 @ti.func
@@ -52,12 +56,13 @@ def contact_stiffness(c_n, f_n, lambda_n, s, penalty, penalty_min):
 
 
 @ti.func
-def penalty_grown(penalty, c_n, c_t, f_n, s, beta, force_scale, penalty_max):
-    """Penalties after a dual update."""
+def penalty_grown(penalty, error, before, f_n, s, beta, force_scale, penalty_max):
+    """Penalties after a dual update; error and before: |C_n|, |C_t| of this sweep and the last."""
     k = penalty
     if f_n < 0.0:
         grow = beta * (1.0 - f_n / force_scale)
-        k[0] += grow * ti.abs(c_n)
-        if s == 1.0:
-            k[1] += grow * c_t.norm()
+        if error[0] > STALL * before[0]:
+            k[0] += grow * error[0]
+        if s == 1.0 and error[1] > STALL * before[1]:
+            k[1] += grow * error[1]
     return ti.min(k, penalty_max)

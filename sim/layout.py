@@ -20,6 +20,7 @@ BODY = {
     "q": _f4,  # rotation (w, x, y, z), body to world
     "v": _f3,  # [m/s]
     "w": _f3,  # [rad/s] world
+    "spin": _f3,  # [kg m2/s] angular momentum about the centre of mass, world: what a free body keeps exactly
     "v_before": _f3,  # [m/s] v one step earlier, for the first guess of the sweep
     "mass": ti.f32,  # [kg]
     "inertia": _m3,  # [kg m2] about the centre of mass, rest axes
@@ -130,6 +131,7 @@ CLIP = {
     "point": _f3,  # (LANES * CANDIDATES) [m] midway between the surfaces
     "separation": ti.f32,
     "feature": ti.i32,
+    "edge": ti.i32,  # (LANES * EDGES)
 }
 WORK = {
     "dx": _f3,  # (F) [m] displacement since the start of the step
@@ -152,6 +154,7 @@ WORK = {
     "side": ti.i32,  # 2 row + (1 if the body is b)
     "joint_side": ti.i32,
     "active": ti.i32,  # rows with an awake body
+    "error": _f2,  # (POINTS rows) [m] |C_n|, |C_t| after the sweep before
 }
 TABLES = {
     "body": BODY, "fragment": FRAGMENT, "hull": HULL, "contact": CONTACT, "last": CONTACT,

@@ -14,13 +14,14 @@ a step wholly inside one another are pushed out along the nearest face, which ne
 import taichi as ti
 
 from sim.broadphase import fragment_centre, fragment_sweep, turn_back
-from sim.layout import POINTS, Tuning, pack_type
+from sim.layout import AWAKE, POINTS, Tuning, pack_type
 
 LANES = 64  # pairs are dealt to this many loops, each with its own scratch
+EDGES = 256  # of one hull near the other at most
 CANDIDATES = 64  # clip points of one pair at most; more sides than that are thinned by order
 ManifoldPack = pack_type(
-    body="x q v w", fragment="body offset friction", hull="fragment span vertex_now normal_now offset loop_start loop edge lower upper",
-    grid="source keep", clip="point separation feature",
+    body="x q v w mass state", fragment="body offset friction", hull="fragment span vertex_now normal_now offset loop_start loop edge lower upper",
+    grid="source keep", clip="point separation feature edge",
     last="count normal friction gap axis arm_a arm_b separation feature local slip force_n force_t penalty",
     contact="pair body count normal friction gap axis arm_a arm_b separation feature local slip force_n force_t penalty approach",
 )
@@ -28,7 +29,7 @@ ManifoldPack = pack_type(
 
 @ti.func
 def support_below(S: ti.template(), c, n):
-    """Least n . p over the vertices of hull c, and the vertex."""
+    """Vertex of hull c with the least n . p."""
     best = ti.f32(1e30)
     at = -1
     for k in range(S.hull_span[c][0], S.hull_span[c + 1][0]):
@@ -36,81 +37,89 @@ def support_below(S: ti.template(), c, n):
         if s < best:
             best = s
             at = k
-    return best, at
+    return at
 
 
 @ti.func
-def face_separation(S: ti.template(), p, c, d):
-    """Distance of hull c (its fragment at d from that of face p) in front of face p."""
+def face_separation(S: ti.template(), p, c, d, floor):
+    """Distance of hull c (its fragment at d from that of face p) in front of face p; some value below `floor` if it is below."""
     n = S.hull_normal_now[p]
-    s, _ = support_below(S, c, n)
-    return s + n.dot(d) - S.hull_offset[p]
+    shift = n.dot(d) - S.hull_offset[p]
+    s = ti.f32(1e30)
+    k = S.hull_span[c][0]
+    end = S.hull_span[c + 1][0]
+    while k < end:
+        s = ti.min(s, n.dot(S.hull_vertex_now[k]) + shift)
+        k += 1
+        if s < floor:
+            k = end
+    return s
 
 
 @ti.func
-def best_face(S: ti.template(), own, other, d, stop):
-    """Face of `own` with the largest separation from `other`; the search ends early beyond `stop`."""
+def best_face(S: ti.template(), own, other, d, first, stop):
+    """Face of `own` with the largest separation from `other`, `first` tried first; the search ends beyond `stop`."""
     best = ti.f32(-1e30)
-    face = -1
+    face = first
+    if first >= 0:
+        best = face_separation(S, first, other, d, best)
     p = S.hull_span[own][1]
-    while p < S.hull_span[own + 1][1]:
-        s = face_separation(S, p, other, d)
-        if s > best:
+    end = S.hull_span[own + 1][1]
+    while p < end and best <= stop:
+        s = face_separation(S, p, other, d, best)
+        if s > best or (s == best and p < face):
             best = s
             face = p
-            if s > stop:
-                p = S.hull_span[own + 1][1]
         p += 1
     return best, face
 
 
 @ti.func
-def near_box(p, q, lower, upper):
+def crosses(p, q, lower, upper):
     """The box of segment pq overlaps a box."""
     return (ti.max(p, q) - lower).min() >= 0.0 and (upper - ti.min(p, q)).min() >= 0.0
 
 
 @ti.func
-def best_edges(S: ti.template(), a, b, d, floor, wide):
+def best_edges(S: ti.template(), lane, a, b, d, centre, floor, wide):
     """Pair of edges with the largest separation above `floor`: separation, axis, edges. Frame: centre of a's fragment.
 
-    Only edges within `wide` of the other hull's box can touch; only pairs whose Gauss arcs cross are faces of the Minkowski sum.
+    Touching points lie where both boxes, widened, overlap; only pairs whose Gauss arcs cross are faces of the Minkowski sum.
     """
     best = floor
     axis = ti.Vector([0.0, 0.0, 0.0])
     edge_a = -1
     edge_b = -1
-    lower_a = ti.Vector([1e30, 1e30, 1e30])
-    upper_a = -lower_a
-    for k in range(S.hull_span[a][0], S.hull_span[a + 1][0]):
-        lower_a = ti.min(lower_a, S.hull_vertex_now[k] - wide)
-        upper_a = ti.max(upper_a, S.hull_vertex_now[k] + wide)
-    lower_b = ti.Vector([1e30, 1e30, 1e30])
-    upper_b = -lower_b
-    for k in range(S.hull_span[b][0], S.hull_span[b + 1][0]):
-        lower_b = ti.min(lower_b, S.hull_vertex_now[k] + d - wide)
-        upper_b = ti.max(upper_b, S.hull_vertex_now[k] + d + wide)
+    lower = ti.max(S.hull_lower[a], S.hull_lower[b]) - centre - wide
+    upper = ti.min(S.hull_upper[a], S.hull_upper[b]) - centre + wide
+    base = lane * EDGES
+    near = 0
+    for j in range(S.hull_span[b][2], S.hull_span[b + 1][2]):
+        e = S.hull_edge[j]
+        if near < EDGES and crosses(S.hull_vertex_now[e[0]] + d, S.hull_vertex_now[e[1]] + d, lower, upper):
+            S.clip_edge[base + near] = j
+            near += 1
     for i in range(S.hull_span[a][2], S.hull_span[a + 1][2]):
         ea = S.hull_edge[i]
         pa = S.hull_vertex_now[ea[0]]
         qa = S.hull_vertex_now[ea[1]]
-        if near_box(pa, qa, lower_b, upper_b):
+        if near > 0 and crosses(pa, qa, lower, upper):
             ua = qa - pa
             na, ma = S.hull_normal_now[ea[2]], S.hull_normal_now[ea[3]]
             arc_a = ma.cross(na)
-            for j in range(S.hull_span[b][2], S.hull_span[b + 1][2]):
+            for k in range(near):
+                j = S.clip_edge[base + k]
                 eb = S.hull_edge[j]
-                pb = S.hull_vertex_now[eb[0]] + d
-                qb = S.hull_vertex_now[eb[1]] + d
-                if near_box(pb, qb, lower_a, upper_a):
-                    ub = qb - pb
-                    nb, mb = -S.hull_normal_now[eb[2]], -S.hull_normal_now[eb[3]]
+                nb, mb = -S.hull_normal_now[eb[2]], -S.hull_normal_now[eb[3]]
+                cba = nb.dot(arc_a)
+                dba = mb.dot(arc_a)
+                if cba * dba < 0.0:
                     arc_b = mb.cross(nb)
-                    cba = nb.dot(arc_a)
-                    dba = mb.dot(arc_a)
                     adc = na.dot(arc_b)
                     bdc = ma.dot(arc_b)
-                    if cba * dba < 0.0 and adc * bdc < 0.0 and cba * bdc > 0.0:
+                    if adc * bdc < 0.0 and cba * bdc > 0.0:
+                        pb = S.hull_vertex_now[eb[0]] + d
+                        ub = S.hull_vertex_now[eb[1]] + d - pb
                         n = ua.cross(ub)
                         length = n.norm()
                         if length > 1e-3 * ua.norm() * ub.norm():
@@ -288,23 +297,29 @@ def edge_point(S: ti.template(), i, j, d):
 
 
 @ti.func
-def hull_hull(S: ti.template(), lane, a, b, d, margin, tried, tune: ti.template()):
+def hull_hull(S: ti.template(), lane, a, b, d, centre, margin, tried, tune: ti.template()):
     """Manifold of two hulls, b's fragment at d from a's: number of candidates kept, normal from a to b, axis to try next time."""
     count = 0
     normal = ti.Vector([0.0, 1.0, 0.0])
     axis = tried
-    apart = False
+    first_a = -1
+    first_b = -1
+    other, at = b, d
     if tried >= 0:
-        other, at = b, d
         if tried % 2 == 1:
             other, at = a, -d
-        apart = face_separation(S, tried // 2, other, at) > margin
+            first_b = tried // 2
+        else:
+            first_a = tried // 2
+    apart = False
+    if tried >= 0:
+        apart = face_separation(S, tried // 2, other, at, margin) > margin
     if not apart:
-        sa, fa = best_face(S, a, b, d, margin)
+        sa, fa = best_face(S, a, b, d, first_a, margin)
         axis = 2 * fa
         apart = sa > margin
         if not apart:
-            sb, fb = best_face(S, b, a, -d, margin)
+            sb, fb = best_face(S, b, a, -d, first_b, margin)
             apart = sb > margin
             use_b = sb > sa + tune.face_bias
             s = sa
@@ -312,7 +327,7 @@ def hull_hull(S: ti.template(), lane, a, b, d, margin, tried, tune: ti.template(
                 axis = 2 * fb + 1
                 s = sb
             if not apart:
-                se, ne, ia, ib = best_edges(S, a, b, d, s + 2.0 * tune.face_bias, margin + ti.max(-s, 0.0))
+                se, ne, ia, ib = best_edges(S, lane, a, b, d, centre, s + 2.0 * tune.face_bias, margin + ti.max(-s, 0.0))
                 if ia >= 0:
                     apart = se > margin
                     if not apart:
@@ -333,7 +348,7 @@ def hull_hull(S: ti.template(), lane, a, b, d, margin, tried, tune: ti.template(
                     inc = facing(S, other, n)
                     count = clip_faces(S, lane, ref, ref_at, inc, inc_at, margin, tune.merge)
                     if count == 0 and s < 0.0:  # an overlap needs a point: the deepest vertex
-                        _, k = support_below(S, other, n)
+                        k = support_below(S, other, n)
                         p = S.hull_vertex_now[k] + inc_at
                         count = keep_candidate(S, lane, 0, p - 0.5 * s * n, s, 262144 + k - S.hull_span[other][0], tune.merge)
                     count = thin(S, lane, count, n, 0.1 * tune.face_bias)
@@ -395,7 +410,7 @@ def manifold_make(S: ti.template(), tune: ti.template(), lane, m):
         normal = ti.Vector([0.0, -1.0, 0.0])
         axis = -1
         if b >= 0:
-            count, normal, axis = hull_hull(S, lane, a, b, d, margin, tried, tune)
+            count, normal, axis = hull_hull(S, lane, a, b, d, ti.cast(centre, ti.f32), margin, tried, tune)
         else:
             count = hull_ground(S, lane, a, ti.cast(centre[1], ti.f32), margin, tune)
         S.contact_count[m] = count
@@ -462,7 +477,22 @@ def row_fill(S: ti.template(), lane, before, m, fa, b, count, normal, mu, centre
             S.contact_force_n[at] = 0.0
             S.contact_force_t[at] = ti.Vector([0.0, 0.0, 0.0])
             S.contact_slip[at] = ti.Vector([0.0, 0.0, 0.0])
-            S.contact_penalty[at] = ti.Vector([tune.penalty_min, tune.penalty_min])
+            stiff = penalty_first(S, ba, bb, count, normal.dot(velocity), S.contact_separation[at], tune)
+            S.contact_penalty[at] = ti.Vector([stiff, stiff])
+
+
+@ti.func
+def penalty_first(S: ti.template(), a, b, count, opening, separation, tune: ti.template()):
+    """Penalty of a new point: the least, or the reduced mass over h^2, shared by the points, where bodies close in."""
+    k = tune.penalty_min
+    if -opening * tune.h > separation + 0.1 * tune.slack:
+        inverse = ti.f32(0.0)
+        if S.body_state[a] == AWAKE:
+            inverse += 1.0 / S.body_mass[a]
+        if b >= 0 and S.body_state[ti.max(b, 0)] == AWAKE:
+            inverse += 1.0 / S.body_mass[ti.max(b, 0)]
+        k = ti.max(k, 1.0 / (inverse * tune.h * tune.h * count))
+    return k
 
 
 @ti.func

@@ -119,6 +119,7 @@ def sleepers_choose(S: ti.template(), pairs, joints, count, tune: ti.template())
             S.body_state[b] = ASLEEP
             S.body_v[b] = ti.Vector([0.0, 0.0, 0.0])
             S.body_w[b] = ti.Vector([0.0, 0.0, 0.0])
+            S.body_spin[b] = ti.Vector([0.0, 0.0, 0.0])
             S.body_v_before[b] = ti.Vector([0.0, 0.0, 0.0])
             S.body_load[b] = S.work_load[b]
             S.body_load_moment[b] = S.work_load_moment[b]

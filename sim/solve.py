@@ -32,7 +32,7 @@ from sim.broadphase import PairPack, TurnPack, hulls_turn, pairs_find, turn, tur
 from sim.contact import contact_error, contact_force, contact_stiffness, penalty_grown
 from sim.joint import joint_begin, joint_error, joint_force, joint_return, quaternion_product
 from sim.layout import AWAKE, CLIP, CONTACT, GRID, JOINT_ROW, POINTS, WORK, Tuning, pack_type
-from sim.narrowphase import CANDIDATES, LANES, ManifoldPack, manifolds_make
+from sim.narrowphase import CANDIDATES, EDGES, LANES, ManifoldPack, manifolds_make
 from sim.sleep import calm_count, sleepers_choose, wake_hit
 from sim.world import Settings, Table, World
 
@@ -48,18 +48,18 @@ TURN_MAX = 0.8  # [rad] in a step
 ENERGY = ("friction", "contact", "integrator", "plastic", "elastic", "work", "kinetic")
 COLOURS = 62
 BeginPack = pack_type(
-    body="x q v w v_before mass inertia inertia_inverse state calm peak", fragment="body offset",
+    body="x q v w spin v_before mass inertia inertia_inverse state calm peak", fragment="body offset",
     contact="body count normal separation approach", joint="fragment anchor_a anchor_b normal axis plastic penalty",
     row="body arm_a arm_b frame error",
-    work="dx dth y yth inertia acceleration twist start joint_start colour order colour_start count side joint_side active budget",
+    work="dx dth y yth inertia acceleration twist start joint_start colour order colour_start count side joint_side active budget error",
 )
 SolvePack = pack_type(
     body="mass", contact="body count normal friction arm_a arm_b separation slip force_n force_t penalty",
     joint="stiffness limit force penalty", row="body arm_a arm_b frame error",
-    work="dx dth y yth inertia start joint_start side joint_side order active",
+    work="dx dth y yth inertia start joint_start side joint_side order active error",
 )
 EndPack = pack_type(
-    body="x q v w v_before mass inertia_inverse radius state calm peak load load_moment", fragment="offset force moment", hull="fragment",
+    body="x q v w spin v_before mass inertia_inverse radius state calm peak load load_moment", fragment="offset force moment", hull="fragment",
     contact="pair body count normal friction arm_a arm_b slip force_n force_t approach",
     joint="fragment force stiffness limit plastic flowed",
     row="body arm_a arm_b frame error", work="dx dth yth inertia acceleration twist load load_moment budget term",
@@ -108,7 +108,7 @@ class Work:
         self.mask = (1 << int(np.ceil(np.log2(2.0 * world.hulls.count + 64)))) - 1
         self.entries = int(np.prod(extent / self.cell + 2.0, axis=1).sum()) + 64
         self.pushed = True
-        self.clip = {k: ti.ndarray(e, LANES * CANDIDATES) for k, e in CLIP.items()}
+        self.clip = {k: ti.ndarray(e, LANES * (EDGES if k == "edge" else CANDIDATES)) for k, e in CLIP.items()}
         self.row = {k: ti.ndarray(e, self.joints) for k, e in JOINT_ROW.items()}
         self.array: dict = {}
         self.grid: dict = {}
@@ -120,7 +120,7 @@ class Work:
         self.entries, self.pairs = entries, pairs
         sizes = {"start": self.mask + 4, "hull": entries, "cell": entries, "first": world.hulls.count + 1, "need": 2}
         self.grid = {k: ti.ndarray(e, sizes.get(k, pairs)) for k, e in GRID.items()}
-        sizes = {"side": 2 * pairs, "active": pairs, "joint_side": 2 * self.joints, "start": self.count + 1, "joint_start": self.count + 1}
+        sizes = {"side": 2 * pairs, "active": pairs, "error": POINTS * pairs, "joint_side": 2 * self.joints, "start": self.count + 1, "joint_start": self.count + 1}
         sizes |= {"colour_start": COLOURS + 2, "count": 4, "term": len(ENERGY)}
         for k, e in WORK.items():
             if k not in self.array or self.array[k].shape[0] < sizes.get(k, self.count):
@@ -251,6 +251,8 @@ def begin(S: ti.template(), tune: ti.template(), pairs, joints, count):
                 S.work_start[b + 1] += 1
             if moves_a or moves_b:
                 S.work_active[active] = m
+                for k in range(POINTS):
+                    S.work_error[m * POINTS + k] = ti.Vector([1e30, 1e30])
                 active += 1
                 points += S.contact_count[m]
     for j in range(joints):
@@ -353,7 +355,7 @@ def body_begin(S: ti.template(), b, tune: ti.template()):
     inertia = S.body_inertia[b]
     R = ti.Matrix.cols([turn(q, ti.Vector([1.0, 0.0, 0.0])), turn(q, ti.Vector([0.0, 1.0, 0.0])), turn(q, ti.Vector([0.0, 0.0, 1.0]))])
     S.work_inertia[b] = R @ inertia @ R.transpose()
-    L = turn(q, inertia @ turn_back(q, S.body_w[b])) + h * S.work_twist[b]
+    L = S.body_spin[b] + h * S.work_twist[b]
     w = spin_inverse(S.body_inertia_inverse[b], q, L)
     for _ in range(3):  # implicit midpoint
         w = spin_inverse(S.body_inertia_inverse[b], turned(0.5 * h * w, q), L)
@@ -551,7 +553,11 @@ def row_dual(S: ti.template(), tune: ti.template(), m):
         f_n, f_t, s = contact_force(c_n, c_t, S.contact_force_n[at], S.contact_force_t[at], penalty, mu)
         S.contact_force_n[at] = f_n
         S.contact_force_t[at] = f_t
-        S.contact_penalty[at] = penalty_grown(penalty, c_n, c_t, f_n, s, tune.beta, tune.force_scale, tune.penalty_max)
+        error = ti.Vector([ti.abs(c_n), c_t.norm()])
+        S.contact_penalty[at] = penalty_grown(
+            penalty, error, S.work_error[at], f_n, s, tune.beta, tune.force_scale, tune.penalty_max
+        )
+        S.work_error[at] = error
 
 
 @ti.func
@@ -662,7 +668,7 @@ def finish(S: ti.template(), tune: ti.template(), pairs, joints, count):
             v0, v1 = S.body_v[b], dx / h
             push = ti.Vector([0.0, -tune.gravity, 0.0]) + S.work_acceleration[b]
             w0 = S.body_w[b]
-            L0 = S.work_inertia[b] @ w0
+            L0 = S.body_spin[b]
             L1 = L0 + S.work_inertia[b] @ ((dth - S.work_yth[b]) / h) + h * S.work_twist[b]
             q = turned(dth, S.body_q[b])
             w1 = spin_inverse(S.body_inertia_inverse[b], q, L1)
@@ -674,6 +680,7 @@ def finish(S: ti.template(), tune: ti.template(), pairs, joints, count):
             S.body_v_before[b] = v0
             S.body_v[b] = v1
             S.body_w[b] = w1
+            S.body_spin[b] = L1
             calm_count(S, b, tune)
     friction = ti.f64(0.0)
     pressed = ti.f64(0.0)

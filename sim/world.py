@@ -34,7 +34,7 @@ import numpy as np
 import taichi as ti
 
 from shot.results import Fragments
-from shot.rotation import rotate
+from shot.rotation import conjugate, rotate
 from sim.hull import HullTable, hull_table
 from sim.layout import ASLEEP, AWAKE, BODY, CONTACT, EMPTY, FIXED, FRAGMENT, JOINT, PER_POINT, POINTS
 
@@ -215,16 +215,22 @@ def _bodies_group(world: World, changed: np.ndarray, x, q, v, w, state) -> None:
     keep = np.ones(count, bool)
     keep[label[changed]] = False
     keep &= used
-    for name in ("calm", "peak", "load", "load_moment", "v_before"):
+    fresh = {"calm": 0, "peak": 0, "load": 0, "load_moment": 0, "v_before": v[~keep], "spin": _spin(inertia, q, w)[~keep]}
+    for name, value in fresh.items():
         rows = body[name].to_numpy()
-        rows[~keep] = v[~keep] if name == "v_before" else 0
+        rows[~keep] = value
         body[name].from_numpy(rows)
-    values = {"x": x, "q": q, "v": v, "w": w, "mass": mass, "inertia": inertia, "inertia_inverse": np.linalg.inv(inertia),
-              "radius": radius, "state": state}
+    values = {"x": x, "q": q, "v": v, "w": w, "mass": mass, "inertia": inertia, "inertia_inverse": np.linalg.inv(inertia), "radius": radius}
+    values["state"] = state
     for name, value in values.items():
         body[name].from_numpy(_cast(body[name], value))
     fragment["body"].from_numpy(label)
     fragment["offset"].from_numpy(offset.astype(np.float32))
+
+
+def _spin(inertia: np.ndarray, q: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """Angular momentum R I R^T w, world."""
+    return rotate(q, np.einsum("bij,bj->bi", inertia, rotate(conjugate(q), w)))
 
 
 def _cast(array, value: np.ndarray) -> np.ndarray:
@@ -246,7 +252,8 @@ def bodies_write(world: World, x: np.ndarray, q: np.ndarray, v: np.ndarray, w: n
     q = np.asarray(q, np.float64)
     q = q / np.maximum(np.linalg.norm(q, axis=1, keepdims=True), 1e-12)
     state = np.where(state == ASLEEP, AWAKE, state)
-    values = {"x": x, "q": q, "v": v, "w": w, "v_before": v, "state": state, "calm": np.zeros(world.count)}
+    spin = _spin(a["inertia"].to_numpy().astype(np.float64), q, w)
+    values = {"x": x, "q": q, "v": v, "w": w, "spin": spin, "v_before": v, "state": state, "calm": np.zeros(world.count)}
     for name, value in values.items():
         a[name].from_numpy(_cast(a[name], value))
 
