@@ -4,11 +4,11 @@
 
 In: nothing but code: the takes are `neural/training_shots.py`, their poses `neural/staged_collapse.py`. Out: per take a
 folder with `guides/` (as `draw` writes them) and `reference/` (frame.N.npz with reference (H, W, 3) f32 scene-linear, no
-dust). Run again it goes on where it was, and redraws guides that were deleted. The reference shows what the raster cannot:
-light that bounces, soft skylight, shadows of fracture faces that are rough (`neural/rough_surface.py`). It is traced with
-flat colours and multiplied by the ratio of drawn to flat albedo, so that both pictures carry the same surface pattern:
-bounced light sees the mean colour only. Path tracing leaves noise, which a network would learn as texture: Open Image
-Denoise removes it. Needs the extra `reference` (mitsuba, pyoidn).
+dust). Run again it goes on where it was, and where guides were deleted it draws them and puts the reference together again,
+without tracing. The reference shows what the raster cannot: light that bounces, soft skylight, shadows of fracture faces
+that are rough (`neural/rough_surface.py`). It is traced with flat colours and multiplied by the ratio of drawn to flat
+albedo, so that both pictures carry the same surface pattern: bounced light sees the mean colour only. Path tracing leaves
+noise, which a network would learn as texture: Open Image Denoise removes it. Needs the extra `reference` (mitsuba, pyoidn).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from render.draw import draw
 from render.reference import detail_and_haze, interpreter_find, interpreter_run, scene_arrays
 from render.sky import sky_of
 from shot.frames import FrameFolder
-from shot.results import Bonds, Fragments, Guides, Motion, progress_silent
+from shot.results import Bonds, Fragments, Motion, progress_silent
 
 PATH_TRACER = Path(reference_module.__file__).with_name("path_trace.py")
 EDGE_PIXELS = 1.0  # edge length of the rough mesh in pixels, as seen
@@ -51,16 +51,21 @@ def main() -> None:
 
 
 def pair_make(take: Take, out: Path, spp: int) -> bool:
-    """Draw and trace what is missing of a take; False if nothing was."""
-    references, drawn = FrameFolder(out / take.name / "reference"), FrameFolder(out / take.name / "guides")
-    missing = [frame for frame in take.frames if not references.has_frame(frame)]
-    if not missing and drawn.frames_done(guide_frames(take)) == len(guide_frames(take)):
+    """Trace and draw what is missing of a take; False if nothing was. Without its guides a reference is put together again."""
+    folder = {name: FrameFolder(out / take.name / name) for name in ("motion", "traced", "guides", "reference")}
+    wanted = guide_frames(take)
+    if folder["guides"].frames_done(wanted) == len(wanted) and all(folder["reference"].has_frame(f) for f in take.frames):
         return False
     fragments, bonds = building_of(take.building, out)
-    motion = staged_motion(take, fragments, bonds, FrameFolder(out / take.name / "motion"))
-    guides = draw(take.shot, fragments, bonds, motion, None, None, None, drawn, guide_frames(take), progress_silent)
-    for frame in missing:
-        references.put_frame(frame, {"reference": reference_of(take, fragments, motion, guides, frame, spp)})
+    motion = staged_motion(take, fragments, bonds, folder["motion"])
+    guides = draw(take.shot, fragments, bonds, motion, None, None, None, folder["guides"], wanted, progress_silent)
+    horizon = sky_of(take.shot.light).horizon.astype(np.float32)
+    for frame in take.frames:
+        if not folder["traced"].has_frame(frame):
+            folder["traced"].put_frame(frame, {"radiance": radiance_of(take, fragments, motion, guides.frame(frame), frame, spp)})
+        ratio, clear = detail_and_haze(take.shot, fragments, motion, None, None, frame)
+        picture = folder["traced"].get_frame(frame)["radiance"] * ratio + (1 - clear)[..., None] * horizon
+        folder["reference"].put_frame(frame, {"reference": picture})
     return True
 
 
@@ -116,25 +121,19 @@ def rough_of(take: Take, fragments: Fragments, arrays: dict[str, np.ndarray]) ->
     return roughen(fragments, edge * max(1.0, np.sqrt(wanted / TRIANGLES)), SEED)
 
 
-def reference_of(
-    take: Take, fragments: Fragments, motion: Motion, guides: Guides, frame: int, spp: int, clean: bool = True
+def radiance_of(
+    take: Take, fragments: Fragments, motion: Motion, arrays: dict[str, np.ndarray], frame: int, spp: int
 ) -> np.ndarray:
-    """(H, W, 3) f32 scene-linear: rough geometry traced, cleaned of noise, weathered and hazed as the raster is."""
-    arrays = guides.frame(frame)
-    ratio, clear = detail_and_haze(take.shot, fragments, motion, None, None, frame)
+    """(H, W, 3) f32: rough geometry in flat colours, traced and cleaned of noise."""
     rough = rough_of(take, fragments, arrays)
     python = interpreter_find()
     with tempfile.TemporaryDirectory() as temporary:
         scene, traced, noisy, smooth = (Path(temporary) / name for name in ("scene.npz", "traced.npy", "noisy.npz", "smooth.npy"))
         np.savez(scene, **scene_arrays(take.shot, rough, motion, None, None, frame, spp))  # type: ignore[arg-type]
         interpreter_run(python, [str(PATH_TRACER), str(scene), str(traced)])
-        radiance = np.load(traced)
-        if clean:
-            np.savez(noisy, colour=radiance)
-            interpreter_run(python, [str(Path(__file__).with_name("train_denoise.py")), str(noisy), str(smooth)])
-            radiance = np.load(smooth)
-    horizon = sky_of(take.shot.light).horizon.astype(np.float32)
-    return radiance * ratio + (1 - clear)[..., None] * horizon
+        np.savez(noisy, colour=np.load(traced))
+        interpreter_run(python, [str(Path(__file__).with_name("train_denoise.py")), str(noisy), str(smooth)])
+        return np.load(smooth)
 
 
 if __name__ == "__main__":
