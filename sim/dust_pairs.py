@@ -92,7 +92,7 @@ def collapse(shot: Shot, scratch: Path) -> tuple[Fragments, Motion, Seeds]:
     centre = at * [piece, rise, piece] + [0.0, rise, 0.0]
     count, index = len(at), np.arange(len(at))
     size = np.tile([0.97 * piece, 0.25 * cell, 0.97 * piece], (count, 1))
-    fragments = _boxes(centre, size)
+    fragments = boxes_fragments(centre, size)
     start = 0.04 + 0.12 * uniform(seed, "pairs start", index)
     rest = cell * (0.2 + 0.3 * at[:, 1])
     drift = cell * np.stack([normal(seed, f"pairs drift {a}", index) for a in range(2)], 1)
@@ -120,12 +120,8 @@ def collapse(shot: Shot, scratch: Path) -> tuple[Fragments, Motion, Seeds]:
     velocity = np.stack([1.5 * normal(seed, f"pairs blow {a}", number) for a in range(3)], 1)
     mass = 0.02 * cell**3 * np.exp(normal(seed, "pairs mass", number)) * np.where(number < puffs * count, 0.4, 1.0)
     order = np.argsort(time, kind="stable")
-    none, rows = np.zeros(0), np.zeros((0, 3), np.float32)
-    seeds = Seeds(
-        time=none, position=rows, velocity=rows, spin=rows, radius=none.astype(np.float32), weight=none.astype(np.float32),
-        material=none.astype(np.int16), source=none.astype(np.int32), dust_time=time[order], dust_position=place[order].astype(np.float32),
-        dust_velocity=velocity[order].astype(np.float32), dust_mass=mass[order], event_energy=none, event_mass=none,
-        dust_radius=(cell * (0.3 + 0.5 * uniform(seed, "pairs radius", number[order]))).astype(np.float32))
+    radius = cell * (0.3 + 0.5 * uniform(seed, "pairs radius", number))
+    seeds = dust_seeds(*(a[order] for a in (time, place, velocity, radius, mass)))
     return fragments, Motion(folder), seeds
 
 
@@ -165,7 +161,18 @@ def _up(coarse: np.ndarray) -> np.ndarray:
     return np.asarray(zoom(coarse, FACTOR, order=1, mode="nearest", grid_mode=True))
 
 
-def _boxes(centre: np.ndarray, size: np.ndarray) -> Fragments:
+def dust_seeds(time: np.ndarray, place: np.ndarray, velocity: np.ndarray, radius: np.ndarray, mass: np.ndarray) -> Seeds:
+    """Seeds that hold dust and nothing else."""
+    none, rows = np.zeros(0), np.zeros((0, 3), np.float32)
+    return Seeds(
+        time=none, position=rows, velocity=rows, spin=rows, radius=none.astype(np.float32), weight=none.astype(np.float32),
+        material=none.astype(np.int16), source=none.astype(np.int32), dust_time=time, dust_position=place.astype(np.float32),
+        dust_velocity=velocity.astype(np.float32), dust_radius=radius.astype(np.float32), dust_mass=mass,
+        event_energy=none, event_mass=none)
+
+
+def boxes_fragments(centre: np.ndarray, size: np.ndarray) -> Fragments:
+    """Concrete boxes (F, 3) at rest; they have hulls, but no faces to draw."""
     count, volume, none = len(centre), size.prod(1), np.zeros(len(centre), np.int32)
     corner = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
     vertex = (corner[None] * size[:, None]).astype(np.float32).reshape(-1, 3)

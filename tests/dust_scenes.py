@@ -15,18 +15,9 @@ FIRST, FPS = 1001, 24.0
 
 def boxes(centre, size) -> Fragments:
     """Concrete boxes of edge lengths `size` (F, 3) at rest at `centre` (F, 3) [m]."""
-    centre, size = np.atleast_2d(np.asarray(centre, float)), np.atleast_2d(np.asarray(size, float))
-    count, volume = len(centre), size.prod(1)
-    corner = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
-    vertex = (corner[None] * size[:, None]).astype(np.float32).reshape(-1, 3)
-    start = np.arange(count + 1, dtype=np.int32) * 8
-    none = np.zeros(count, np.int32)
-    return Fragments(
-        position=centre, volume=volume, mass=2400.0 * volume, inertia=np.tile(np.eye(3), (count, 1, 1)),
-        size=np.cbrt(volume).astype(np.float32), member=none, kind=none.astype(np.int8), element=none, material=none.astype(np.int16),
-        vertex=vertex, vertex_start=start, face=np.zeros((0, 3), np.int32), face_start=np.zeros(count + 1, np.int32),
-        face_interior=np.zeros(0, bool), hull_vertex=vertex, hull_vertex_start=start, hull_fragment=np.arange(count, dtype=np.int32),
-        material_name=("concrete",), element_name=("box",))
+    from sim.dust_pairs import boxes_fragments
+
+    return boxes_fragments(np.atleast_2d(np.asarray(centre, float)), np.atleast_2d(np.asarray(size, float)))
 
 
 def moved(path: Path, fragments: Fragments, frames: int, place: Callable[[float], np.ndarray]) -> Motion:
@@ -40,12 +31,10 @@ def moved(path: Path, fragments: Fragments, frames: int, place: Callable[[float]
 
 def shed(time=(), position=(), velocity=(), radius=(), mass=()) -> Seeds:
     """Seeds of dust only."""
-    none, rows = np.zeros(0), np.zeros((0, 3), np.float32)
-    return Seeds(
-        time=none, position=rows, velocity=rows, spin=rows, radius=none.astype(np.float32), weight=none.astype(np.float32),
-        material=none.astype(np.int16), source=none.astype(np.int32), dust_time=np.asarray(time, float),
-        dust_position=np.asarray(position, np.float32).reshape(-1, 3), dust_velocity=np.asarray(velocity, np.float32).reshape(-1, 3),
-        dust_radius=np.asarray(radius, np.float32), dust_mass=np.asarray(mass, float), event_energy=none, event_mass=none)
+    from sim.dust_pairs import dust_seeds
+
+    place, speed = (np.asarray(a, float).reshape(-1, 3) for a in (position, velocity))
+    return dust_seeds(np.asarray(time, float), place, speed, np.asarray(radius, float), np.asarray(mass, float))
 
 
 def falling_block(path: Path, frames: int) -> tuple[Fragments, Motion, Seeds]:
