@@ -51,15 +51,22 @@ def matte(layer: str, fragment_name: Sequence[str]) -> Matte:
 def crypto_channels(matte: Matte, ids: np.ndarray) -> dict[str, np.ndarray]:
     """Ranked channels of a frame from ids (H, W, 4) i32."""
     code = matte.table.view(np.uint32)[np.clip(ids, 0, len(matte.table) - 1)]
-    same = code[..., :, None] == code[..., None, :]
-    leader = ~np.tril(same, -1).any(axis=-1) & (code != 0)  # the first sample of each object speaks for it
-    count = np.where(leader, same.sum(axis=-1), 0)
-    order = np.argsort(-count, axis=-1, kind="stable")
-    count = np.take_along_axis(count, order, axis=-1)
-    code = np.where(count > 0, np.take_along_axis(code, order, axis=-1), np.uint32(0)).view(np.float32)
-    coverage = (count / np.float32(ids.shape[-1])).astype(np.float32)
-    pairs = np.stack([code, coverage], axis=-1).reshape(*ids.shape[:-1], -1)
+    pairs = np.zeros((*ids.shape[:-1], 2 * ids.shape[-1]), np.float32)
+    whole = (code == code[..., :1]).all(axis=-1)  # most pixels lie within one object
+    pairs[whole, 0], pairs[whole, 1] = code[whole, 0].view(np.float32), code[whole, 0] != 0
+    pairs[~whole] = ranked(code[~whole])
     return {f"{matte.layer}{k // 4:02d}.{'RGBA'[k % 4]}": pairs[..., k] for k in range(pairs.shape[-1])}
+
+
+def ranked(code: np.ndarray) -> np.ndarray:
+    """(N, 2 S) f32 id, coverage, id, coverage, ... of the samples (N, S) u32 of N pixels."""
+    same = code[:, :, None] == code[:, None, :]
+    leader = ~np.tril(same, -1).any(axis=2) & (code != 0)  # the first sample of each object speaks for it
+    count = np.where(leader, same.sum(axis=2), 0)
+    order = np.argsort(-count, axis=1, kind="stable")
+    count = np.take_along_axis(count, order, axis=1)
+    code = np.where(count > 0, np.take_along_axis(code, order, axis=1), np.uint32(0)).view(np.float32)
+    return np.stack([code, (count / np.float32(code.shape[1])).astype(np.float32)], axis=2).reshape(len(code), -1)
 
 
 def crypto_attributes(matte: Matte, folder: Path, shot_name: str) -> dict[str, str]:

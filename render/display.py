@@ -22,7 +22,7 @@ from PIL import Image, PngImagePlugin
 from shot.frames import file_publish
 
 View = Literal["filmic", "srgb", "aces"]
-CONTRAST, SHOULDER, GREY, BRIGHTEST = 1.25, 0.97, 0.18, 8.0
+CONTRAST, SHOULDER, GREY, BRIGHTEST = 1.45, 0.98, 0.18, 6.0
 OCIO_CONFIG = "ocio://cg-config-v4.0.0_aces-v2.0_ocio-v2.5"
 OCIO_SOURCE, OCIO_DISPLAY, OCIO_VIEW = "Linear Rec.709 (sRGB)", "sRGB - Display", "ACES 2.0 - SDR 100 nits (Rec.709)"
 
