@@ -24,6 +24,8 @@ from sim.state import world_load, world_save
 from sim.stress import Lattice, lattice_build, lattice_soften
 from sim.world import Settings, World, bodies_split, world_create
 
+NOTICE_ENERGY = 1e-3  # impacts and crushes below this share of lifting a middling fragment by its size are not recorded
+
 
 @dataclass
 class Records:
@@ -80,7 +82,6 @@ def collapse_create(shot: Shot, fragments: Fragments, bonds: Bonds) -> Collapse:
     """The structure at rest, before the first step, its lattice under its own weight."""
     sim, count = shot.sim, fragments.count
     h = 1.0 / (shot.fps * shot.steps_per_frame)
-    rounds = max(1, round(sim.break_rounds * h / max(sim.impact_time, h))) if sim.break_rounds else 0
     materials = [getattr(shot.materials, name) for name in fragments.material_name]
     friction = np.array([m.friction for m in materials])[fragments.material]
     section, lattice = sections(bonds, sim), lattice_build(fragments, bonds)
@@ -90,15 +91,30 @@ def collapse_create(shot: Shot, fragments: Fragments, bonds: Bonds) -> Collapse:
     world = world_create(_reduced(fragments, rubble(shot.events, fragments)), friction, shot.fracture.shrink)
     bodies_split(world, label, held)
     compression = np.array([m.compression for m in materials])[fragments.material]
+    size = np.asarray(fragments.size, float)
     collapse = Collapse(
-        fragments, bonds, sim,
-        Settings(sim.gravity, sim.contact_iterations, sim.friction_ground, sim.sleep_speed, sim.sleep_time),
-        schedule(shot.events, shot.first, shot.fps, shot.steps_per_frame, fragments, bonds),
-        section, lattice, world, breakage, Elastic.still(count),
-        Ledger.start(fragments, sim.gravity), h, rounds, label, held, inside, bond_capacity(bonds, count), _strength_energy(bonds, section, count),
-        compression * np.asarray(fragments.size, float) ** 2,
-        1e-3 * float(np.median(fragments.mass)) * max(sim.gravity, 1.0) * float(np.median(fragments.size)),
-        np.zeros(0, np.int64), np.zeros(count, bool),
+        fragments=fragments,
+        bonds=bonds,
+        sim=sim,
+        settings=Settings(sim.gravity, sim.contact_iterations, sim.friction_ground, sim.sleep_speed, sim.sleep_time),
+        plan=schedule(shot.events, shot.first, shot.fps, shot.steps_per_frame, fragments, bonds),
+        section=section,
+        lattice=lattice,
+        world=world,
+        breakage=breakage,
+        elastic=Elastic.still(count),
+        ledger=Ledger.start(fragments, sim.gravity),
+        h=h,
+        rounds=max(1, round(sim.break_rounds * h / max(sim.impact_time, h))) if sim.break_rounds else 0,
+        label=label,
+        held=held,
+        inside=inside,
+        capacity=bond_capacity(bonds, count),
+        strong=_strength_energy(bonds, section, count),
+        crush=compression * size**2,
+        notice=NOTICE_ENERGY * float(np.median(fragments.mass)) * max(sim.gravity, 1.0) * float(np.median(size)),
+        hinge=np.zeros(0, np.int64),
+        touched=np.zeros(count, bool),
     )
     erect(collapse)
     return collapse

@@ -1,7 +1,7 @@
 """What a step leaves for dust, debris and sound: breaks, impacts, crushes.
 
-In: the bonds that parted in a step and the solver's contact points. Out: rows for Motion (shot/results.py), appended to the frame's records.
-Contact points of one pair in one step become one impact; those that dissipate less than `notice` are left out.
+In: the bonds that parted in a step and the solver's contact points. Out: rows for Motion (shot/results.py), appended to the frame's
+records. Contact points of one pair in one step become one impact; those that dissipate less than `notice` are left out.
 A fragment pressed harder than its section bears is crushed: the share of the dissipated energy above its strength is its own.
 """
 
@@ -64,19 +64,21 @@ def breaks_of(broken: Broken, bonds: Bonds, fragments: Fragments, poses: Poses, 
 def impacts_of(contacts: Contacts, notice: float, time: float) -> dict[str, np.ndarray]:
     """Rows of the pairs that dissipated at least `notice` [J] in a step; position and velocity weighted by impulse."""
     pair, start = _pairs(contacts)
-    size = np.linalg.norm(contacts.impulse.astype(float), axis=1)
-    weight = size + 1e-12
-    energy = np.add.reduceat(contacts.energy.astype(float), start) if len(start) else np.zeros(0)
+    if not len(start):
+        return joined([], IMPACT)
+    weight = np.linalg.norm(contacts.impulse.astype(float), axis=1) + 1e-12
+    total = np.add.reduceat(weight, start)[:, None]
+    energy = np.add.reduceat(contacts.energy.astype(float), start)
     keep = energy >= notice
 
-    def mean(value):
-        total = np.add.reduceat(weight[:, None] * value, start) / np.add.reduceat(weight, start)[:, None] if len(start) else np.zeros((0, 3))
-        return total[keep]
+    def mean(value: np.ndarray) -> np.ndarray:
+        return (np.add.reduceat(weight[:, None] * value, start) / total)[keep]
 
     normal = mean(contacts.normal.astype(float))
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
-    impulse = np.linalg.norm(np.add.reduceat(contacts.impulse.astype(float), start), axis=1)[keep] if len(start) else np.zeros(0)
-    rows = np.full(np.count_nonzero(keep), time), pair[keep], mean(contacts.position), normal, impulse, energy[keep], mean(contacts.velocity)
+    impulse = np.linalg.norm(np.add.reduceat(contacts.impulse.astype(float), start), axis=1)[keep]
+    times = np.full(len(impulse), time)
+    rows = times, pair[keep], mean(contacts.position), normal, impulse, energy[keep], mean(contacts.velocity)
     return {name: value.astype(kind) for (name, kind), value in zip(IMPACT.items(), rows, strict=True)}
 
 

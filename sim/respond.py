@@ -8,11 +8,11 @@ Dynamic form (sim.dynamic), semi-implicit Euler with stiffness damping tau K tak
     (mu M + kappa K) u1 = f + (kappa - 1) K u0 + M (mu u0 + v0/h),   mu = 1/h^2,  kappa = tau/h
 Quasi-static form: K u1 = f.
 
-A rigid cluster that hits something is stopped within one step, with a force that grows as 1/h. Damping makes the strain independent of that: a
-part stiff against h answers an impulse J in one step with exactly the static answer to J/tau, then decays within tau. So tau is the
-time over which an impact presses, `sim.impact_time`, and h <= tau. Slow parts ring with damping ratio pi tau times their frequency: 9 % at 2 Hz.
-Average acceleration was tried first (mu = 2/h^2, kappa = 1/2 + tau/h, loads averaged over tau): it overshoots sudden loads by
-20 % where h is near tau, and more at large steps than at small ones, so that what broke followed the step.
+A rigid cluster that hits something is stopped within one step, with a force that grows as 1/h. Damping makes the strain independent of
+that: a part stiff against h answers an impulse J in one step with exactly the static answer to J/tau, then decays within tau. So tau is
+the time over which an impact presses, `sim.impact_time`, and h <= tau. Slow parts ring with damping ratio pi tau times their
+frequency: 9 % at 2 Hz. Average acceleration was tried first (mu = 2/h^2, kappa = 1/2 + tau/h, loads averaged over tau): it overshoots
+sudden loads by 20 % where h is near tau, and more at large steps than at small ones, so that what broke followed the step.
 
 Free clusters are loaded against their own inertia (inertia relief): gravity and every rigid acceleration drop out.
 A lattice that has come to rest keeps its displacements and costs nothing until a load changes by more than NOTICE_LOAD.
@@ -20,6 +20,7 @@ A lattice that has come to rest keeps its displacements and costs nothing until 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,22 +98,26 @@ def bond_capacity(bonds: Bonds, count: int) -> np.ndarray:
     return weakest
 
 
-def wake(elastic: Elastic, load: np.ndarray, label: np.ndarray, capacity: np.ndarray, size: np.ndarray, touched: np.ndarray) -> np.ndarray:
-    """(F) bool: fragments of clusters to solve now: lively ones, those with a changed load, those `touched` (F) by a break or event."""
-    change = load - elastic.load
-    force = np.linalg.norm(change[:, :3], axis=1) + np.linalg.norm(change[:, 3:], axis=1) / size
-    stirred = elastic.lively | touched | (force > NOTICE_LOAD * capacity)
+def wake(label: np.ndarray, stirred: np.ndarray) -> np.ndarray:
+    """(F) bool: all fragments of clusters that hold a stirred one (F) bool."""
     awake = np.zeros(len(label), bool)
     awake[label[stirred]] = True
     return awake[label]
 
 
+def load_changed(load: np.ndarray, before: np.ndarray, capacity: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """(F) bool: fragments whose load (F, 6) differs from what it was by a share NOTICE_LOAD of their weakest bond."""
+    change = load - before
+    force = np.linalg.norm(change[:, :3], axis=1) + np.linalg.norm(change[:, 3:], axis=1) / size
+    return force > NOTICE_LOAD * capacity
+
+
 def respond(
     lattice: Lattice, elastic: Elastic, label: np.ndarray, held: np.ndarray, inside: np.ndarray, wanted: np.ndarray,
-    load: np.ndarray, h: float, sim: Sim, dynamic: bool, guess: Response | None,
+    load: np.ndarray, h: float, sim: Sim, dynamic: bool, answers: Sequence[Response] = (),
 ) -> Response | None:
-    """Solve one step of the lattice of the fragments `wanted` (F) bool. `load` (F, 6); `inside` (B) bool bonds that hold; `guess` a
-    response to nearly the same question. None if no bond is concerned."""
+    """Solve one step of the lattice of the fragments `wanted` (F) bool. `load` (F, 6); `inside` (B) bool bonds that hold; `answers`
+    to nearly the same question start the solver. None if no bond is concerned."""
     tied = np.zeros(len(label), bool)
     tied[label[lattice.a[inside]]] = True
     wanted = wanted & tied[label]
@@ -130,9 +135,9 @@ def respond(
     v0 = elastic.v[rows] - rigid_part(position, M, system.start, free, system.inertial(elastic.v[rows]))
     rhs = f + (kappa - 1.0) * system.stiff(u0) + system.inertial(mu * u0 + v0 / h) if dynamic else f
     full = elastic.u.copy()
-    full[rows] = u0
-    if guess is not None:
-        full[guess.system.fragment] = guess.u
+    full[rows] = u0 + h * v0 if dynamic else u0
+    for answer in answers:
+        full[answer.system.fragment] = answer.u
     u, iterations, converged = system_solve(system, rhs, full[rows], sim.stress_tolerance, sim.stress_iterations)
     full[rows] = u
     strain = bond_strains(lattice, bond, full)
@@ -140,24 +145,24 @@ def respond(
 
 
 def accept(
-    elastic: Elastic, response: Response | None, load: np.ndarray, energy_scale: np.ndarray, h: float, dynamic: bool
+    elastic: Elastic, answers: Sequence[Response], load: np.ndarray, energy_scale: np.ndarray, h: float, dynamic: bool
 ) -> None:
-    """Take a response into the state; `energy_scale` (F) [J] is the energy of bonds at their strength."""
-    if response is None:
-        return
-    rows, start = response.system.fragment, response.system.start
-    counts = np.diff(np.r_[start, len(rows)])
-    step = response.u - response.u_before
-    moved = np.add.reduceat(np.einsum("ni,ni->n", step, response.system.stiff(step)), start)
-    stored = np.add.reduceat(np.einsum("ni,ni->n", response.u, response.system.stiff(response.u)), start)
-    still = moved <= PEACE * (stored + 0.01 * np.add.reduceat(energy_scale[rows], start))
-    changed = np.linalg.norm((load - elastic.load)[rows], axis=1)
-    steady = np.add.reduceat(changed, start) <= NOTICE_LOAD * np.add.reduceat(np.linalg.norm(load[rows], axis=1), start) + 1e-9
-    calm = np.where(np.repeat(still & steady, counts), elastic.calm[rows] + 1, 0)
-    rests = calm * h >= PEACE_TIME if dynamic else np.ones(len(rows), bool)
-    elastic.v[rows] = np.where(rests[:, None], 0.0, step / h) if dynamic else 0.0
-    elastic.u[rows] = response.u
-    elastic.load[rows] = load[rows]
-    elastic.calm[rows] = calm
+    """Take the responses of a step into the state, later ones over earlier ones; `energy_scale` (F) [J] bonds at their strength."""
+    calm_before, load_before = elastic.calm.copy(), elastic.load.copy()
     elastic.lively[:] = False
-    elastic.lively[rows] = ~rests
+    for response in answers:
+        rows, start = response.system.fragment, response.system.start
+        counts = np.diff(np.r_[start, len(rows)])
+        step = response.u - response.u_before
+        moved = np.add.reduceat(np.einsum("ni,ni->n", step, response.system.stiff(step)), start)
+        stored = np.add.reduceat(np.einsum("ni,ni->n", response.u, response.system.stiff(response.u)), start)
+        still = moved <= PEACE * (stored + 0.01 * np.add.reduceat(energy_scale[rows], start))
+        changed = np.linalg.norm((load - load_before)[rows], axis=1)
+        steady = np.add.reduceat(changed, start) <= NOTICE_LOAD * np.add.reduceat(np.linalg.norm(load[rows], axis=1), start) + 1e-9
+        calm = np.where(np.repeat(still & steady, counts), calm_before[rows] + 1, 0)
+        rests = calm * h >= PEACE_TIME if dynamic else np.ones(len(rows), bool)
+        elastic.v[rows] = np.where(rests[:, None], 0.0, step / h) if dynamic else 0.0
+        elastic.u[rows] = response.u
+        elastic.load[rows] = load[rows]
+        elastic.calm[rows] = calm
+        elastic.lively[rows] = ~rests

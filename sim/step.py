@@ -2,8 +2,8 @@
 
 In: a Collapse (sim/collapse.py). Out: the same, h later, with what broke, hit and crushed in its records.
 
-A rigid cluster that hits the ground would stop dead, all of it, even where the next instant tears it apart. So breaking is decided inside the
-step: solve contact with the clusters as they are, stress them with the contact forces, break the worst bonds, and, where a cluster
+A rigid cluster that hits the ground would stop dead, all of it, even where the next instant tears it apart. So breaking is decided inside
+the step: solve contact with the clusters as they are, stress them with the contact forces, break the worst bonds, and, where a cluster
 came apart, take the step back and solve it again with the parts. A part whose support gave way keeps its momentum.
 """
 
@@ -18,7 +18,7 @@ from sim.collapse import Collapse
 from sim.event import bonds_cut, push, strength_left
 from sim.joint import Joints, joints_read, joints_set
 from sim.record import Broken, breaks_of, crushes_of, impacts_of
-from sim.respond import Response, accept, body_loads, contact_loads, respond, wake
+from sim.respond import Response, accept, body_loads, contact_loads, load_changed, respond, wake
 from sim.solve import contact_step
 from sim.state import contacts_read, state_restore, state_snapshot
 from sim.stress import bond_strains, lattice_soften
@@ -34,14 +34,16 @@ def step(c: Collapse) -> None:
     hinges_tear(c, broken)  # bars that were bent or pulled too far
     regroup(c)  # what hangs together now is one body
     state_snapshot(c.world)
-    response, regrouped = None, True
+    answers, asked, regrouped = [], c.elastic.load.copy(), True
+    c.touched |= c.elastic.lively
     for round_ in range(c.rounds + 1):
         if regrouped:
             move(c)  # contact, joints, gravity: all bodies by h
             load = loads(c)
-        response = strain(c, load, response)  # the lattice of every cluster that is not at peace
+        response = strain(c, load, asked, answers)  # the lattice of every cluster that is not at peace
         if response is None:
             break
+        answers.append(response)
         if round_ == c.rounds:
             c.counts.capped += overloaded(c.section, c.breakage, response.bond, response.strain)
             break
@@ -51,7 +53,7 @@ def step(c: Collapse) -> None:
         if regrouped:
             state_restore(c.world)
             regroup(c)
-    settle(c, response, load)
+    settle(c, answers, load)
     write_down(c, broken)
     c.step += 1
 
@@ -112,10 +114,12 @@ def loads(c: Collapse) -> np.ndarray:
     return body + contact_loads(force, moment, poses.rotation)
 
 
-def strain(c: Collapse, load: np.ndarray, guess: Response | None) -> Response | None:
-    """Solve the lattice of every cluster that was touched, whose load changed, or that still rings."""
-    wanted = wake(c.elastic, load, c.label, c.capacity, c.fragments.size, c.touched)
-    response = respond(c.lattice, c.elastic, c.label, c.held, c.inside, wanted, load, c.h, c.sim, c.sim.dynamic, guess)
+def strain(c: Collapse, load: np.ndarray, asked: np.ndarray, answers: list[Response]) -> Response | None:
+    """Solve the lattice of every cluster that rings, that was touched, or whose load differs from what was last `asked` (F, 6)."""
+    wanted = wake(c.label, c.touched | load_changed(load, asked, c.capacity, c.fragments.size))
+    c.touched[:] = False
+    asked[wanted] = load[wanted]
+    response = respond(c.lattice, c.elastic, c.label, c.held, c.inside, wanted, load, c.h, c.sim, c.sim.dynamic, answers)
     if response is not None:
         c.counts.solves += 1
         c.counts.iterations += response.iterations
@@ -146,10 +150,9 @@ def apart(c: Collapse) -> bool:
     return not (np.array_equal(label, c.label) and np.array_equal(held, c.held) and np.array_equal(hinge, c.hinge))
 
 
-def settle(c: Collapse, response: Response | None, load: np.ndarray) -> None:
-    """Keep what the lattice answered in the last round."""
-    accept(c.elastic, response, load, c.strong, c.h, c.sim.dynamic)
-    c.touched[:] = False
+def settle(c: Collapse, answers: list[Response], load: np.ndarray) -> None:
+    """Keep what the lattice answered."""
+    accept(c.elastic, answers, load, c.strong, c.h, c.sim.dynamic)
 
 
 def write_down(c: Collapse, broken: Broken) -> None:

@@ -24,7 +24,6 @@ called, so the bits do not depend on the number of threads.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from heapq import heappop, heappush
 
 import numpy as np
 import scipy.sparse as sparse
@@ -34,7 +33,8 @@ from scipy.sparse.linalg import SuperLU, splu
 from shot.results import GROUND, Bonds, Fragments
 
 SHEAR_SHAPE = 5 / 6  # kG over G: Timoshenko's coefficient of a rectangle
-AGGREGATE = 6  # fragments; fewer make the coarse factor larger, twice as many double the iterations of slender parts
+AGGREGATE = 12  # fragments; fewer make the coarse factor larger
+AGGREGATE_HOPS = 2  # from its seed: iterations grow with the bonds in a row, which slender parts have most of
 FREE_SHIFT = 1e-10  # mass shift of static free clusters against the stiffest fragment: far below their lowest mode
 
 
@@ -309,7 +309,7 @@ def _rigid_modes(position, box, together, row, column) -> tuple[sparse.csr_matri
 
 
 def _aggregates(a: np.ndarray, b: np.ndarray, position: np.ndarray) -> np.ndarray:
-    """(F) aggregate of each fragment on the rest graph: pieces grown from the lowest free fragment, nearest neighbours first."""
+    """(F) aggregate of each fragment on the rest graph: grown from the lowest free fragment, nearest neighbours first."""
     count = len(position)
     inner = b != GROUND
     ends, others = np.concatenate([a[inner], b[inner]]), np.concatenate([b[inner], a[inner]])
@@ -321,12 +321,11 @@ def _aggregates(a: np.ndarray, b: np.ndarray, position: np.ndarray) -> np.ndarra
         if box[seed] >= 0:
             continue
         box[seed] = seed
-        members, ring = 1, [(0.0, seed)]
-        while ring and members < AGGREGATE:
-            _, here = heappop(ring)
-            for other in others[first[here] : first[here + 1]]:
-                if box[other] < 0 and members < AGGREGATE:
-                    box[other] = seed
-                    members += 1
-                    heappush(ring, (float(((position[other] - position[seed]) ** 2).sum()), int(other)))
+        members = ring = [seed]
+        for _ in range(AGGREGATE_HOPS):
+            near = [int(other) for here in ring for other in others[first[here] : first[here + 1]] if box[other] < 0]
+            near = sorted(set(near), key=lambda f: (float(((position[f] - position[seed]) ** 2).sum()), f))
+            ring = near[: AGGREGATE - len(members)]
+            box[ring] = seed
+            members = members + ring
     return box

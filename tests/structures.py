@@ -7,8 +7,6 @@ import numpy as np
 from shot.params import Material
 from shot.results import GROUND, MEMBER_KINDS, Bonds, Fragments
 
-STEEL_NONE = 0.0
-
 
 def boxes(
     cells: np.ndarray, size: tuple[float, float, float], material: Material, kind: np.ndarray | None = None,
@@ -96,14 +94,13 @@ def _structure(centre, size, pairs, material: Material, kind, ground: bool, grou
         [[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1], [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4], [1, 5, 7], [1, 7, 3]]
     )
     vertex = (corner[None] * size[:, None]).reshape(-1, 3).astype(np.float32)
+    each, eighth = np.arange(count, dtype=np.int32), np.arange(0, 8 * count + 1, 8, dtype=np.int32)
     fragments = Fragments(
         position=centre, volume=volume, mass=mass, inertia=inertia, size=np.cbrt(volume).astype(np.float32),
-        member=np.arange(count, dtype=np.int32), kind=(np.zeros(count) if kind is None else kind).astype(np.int8),
-        element=np.arange(count, dtype=np.int32), material=np.zeros(count, np.int16),
-        vertex=vertex, vertex_start=np.arange(0, 8 * count + 1, 8, dtype=np.int32),
+        member=each, kind=(np.zeros(count) if kind is None else kind).astype(np.int8), element=each, material=np.zeros(count, np.int16),
+        vertex=vertex, vertex_start=eighth,
         face=np.tile(triangle, (count, 1)).astype(np.int32), face_start=np.arange(0, 12 * count + 1, 12, dtype=np.int32),
-        face_interior=np.zeros(12 * count, bool),
-        hull_vertex=vertex, hull_vertex_start=np.arange(0, 8 * count + 1, 8, dtype=np.int32), hull_fragment=np.arange(count, dtype=np.int32),
+        face_interior=np.zeros(12 * count, bool), hull_vertex=vertex, hull_vertex_start=eighth, hull_fragment=each,
         material_name=("concrete",), element_name=tuple(str(k) for k in range(count)),
     )
     rows = []

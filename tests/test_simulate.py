@@ -62,7 +62,7 @@ def test_intact_frame_stands_five_seconds(taichi, tmp_path):
 
 
 def test_cut_columns_let_it_fall(taichi, tmp_path):
-    """All columns of a one-storey frame cut: breaks are logged at the event's frame, parts fall no faster than g, nothing passes the ground."""
+    """Columns cut: breaks are logged at the event's frame, nothing falls faster than g or passes the ground."""
     structure = small()
     shot = shot_of(16, (ALL_COLUMNS,))
     frames = simulated(tmp_path, shot, structure)
