@@ -5,7 +5,7 @@ In: points on the pieces' surfaces, the sun's shadow map, sky, dust. Out: `Ambie
 cube of six irradiances (McTaggart 2006), and the mean radiance there for the dust. In the open it is exactly the sky's own.
 The method is discrete ordinates (Chandrasekhar 1950) by sweeps. Directions are d = (1, +-1/2, +-1/2) / norm and its permutations, all of
 equal solid angle, so that a ray enters a cell from the corner between four cells of the slice before:
-    L(x) = mean of the four Q,     Q = L T + S (1 - T),     T = (1 - c)^(1 + c) e^(-k l)
+    L(x) = mean of the four Q,     Q = L T + S (1 - T),     T = (1 - c) e^(-k l)
 L arriving radiance, c the share of the cell's cross-section that its surfaces cover seen along d, S what the surfaces facing the receiver
 send out (sun with shadow, then sky and earlier bounces), k and l the dust's extinction and the path. Rooms go dark, sunlit floors
 light their ceilings, the foot of a wall takes colour from the ground. What is smaller than a cell is left to image-space occlusion.
@@ -64,7 +64,7 @@ class SurfacePoints:
 
 def surface_points(shot: Shot, fragments: Fragments, lattice: Lattice, normal: np.ndarray, bodies: np.ndarray,
                    materials: np.ndarray) -> SurfacePoints:
-    """Points on all faces, at least one each, spread evenly by the R2 sequence (Roberts 2018) from a hashed start.
+    """Points on the faces, one for every share of their summed area, spread on a face by the R2 sequence (Roberts 2018) from a hashed start.
 
     normal (T, 4), bodies and materials are the tables of scene_tables."""
     faces = np.diff(fragments.face_start)
@@ -72,9 +72,11 @@ def surface_points(shot: Shot, fragments: Fragments, lattice: Lattice, normal: n
     corner = fragments.vertex.astype(float)[fragments.face + np.repeat(fragments.vertex_start[:-1], faces)[:, None]]
     a, b, c = np.moveaxis(corner, 1, 0)
     area = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
-    count = np.maximum(np.ceil(area * POINTS_PER_CELL / lattice.cell**2), 1).astype(int)
-    face = np.repeat(np.arange(len(area)), count)
-    index = np.arange(len(face)) - np.repeat(np.cumsum(count) - count, count)
+    share = lattice.cell**2 / POINTS_PER_CELL
+    end = np.cumsum(area)
+    face = np.searchsorted(end, (np.arange(int(end[-1] / share)) + 0.5) * share)
+    first = np.searchsorted(face, face)  # of the points on the same face
+    index = np.arange(len(face)) - first
     u, v = ((hashing.uniform(shot.seed, "draw/surface points", face, lane) + index * step)[:, None] % 1
             for lane, step in enumerate((0.7548776662466927, 0.5698402909980532)))
     flip = u + v > 1
@@ -83,7 +85,7 @@ def surface_points(shot: Shot, fragments: Fragments, lattice: Lattice, normal: n
     row = materials[bodies[owner, 4].astype(int)]
     colour = np.where(normal[:, 3:] > 0.5, row[:, 4:7], row[:, :3]) * bodies[owner, 3:4]
     f32 = np.float32
-    return SurfacePoints(place.astype(f32), normal[face, :3].astype(f32), owner[face], (area / count)[face].astype(f32),
+    return SurfacePoints(place.astype(f32), normal[face, :3].astype(f32), owner[face], np.full(len(face), share, f32),
                          colour[face].astype(f32))
 
 
@@ -147,7 +149,7 @@ def ambient_light(lattice: Lattice, points: SurfacePoints, poses: Poses, shadow:
     for _ in range(BOUNCES):
         received = lit[:, None] * sun + cube_at_points(cube, place, normal)
         sent = np.einsum("ns,nc->nsc", facing, points.albedo * received).reshape(len(place), 18)
-        source = cells_sum(place, sent, lattice).reshape(*lattice.shape, 6, 3) / np.float32(lattice.cell**2)
+        source = cells_sum(place, sent, lattice) / np.float32(lattice.cell**2)
         ground = np.ascontiguousarray(ground_share * (floor_lit + cube[:, 0, :, 2]))
         dust_source = dust_albedo * (dust_lit + mean)
         _sweep(direction.astype(np.float32), outside, cover, source, extinction, dust_source, ground, lattice.cell, arriving, leaving)
@@ -169,12 +171,14 @@ def points_placed(points: SurfacePoints, poses: Poses, lattice: Lattice) -> tupl
 
 
 def cells_sum(place: np.ndarray, values: np.ndarray, lattice: Lattice) -> np.ndarray:
-    """(x, y, z, K) f32 sums of values (N, K) over the cells at place (N); in fixed order."""
+    """(K, x, y, z) f32 sums of values (N, K) over the cells at place (N); in fixed order."""
     inside = place >= 0
     total = int(np.prod(lattice.shape))
     at, kept = place[inside], values[inside]
-    sums = [np.bincount(at, kept[:, k], total) for k in range(values.shape[1])]
-    return np.ascontiguousarray(np.stack(sums, -1).reshape(*lattice.shape, -1), np.float32)
+    sums = np.empty((values.shape[1], total), np.float32)
+    for k, row in enumerate(sums):
+        row[:] = np.bincount(at, kept[:, k], total)
+    return sums.reshape(-1, *lattice.shape)
 
 
 def cube_at_points(cube: np.ndarray, place: np.ndarray, normal: np.ndarray) -> np.ndarray:
@@ -210,7 +214,7 @@ def veil_arrays(veil: Veil | None, lattice: Lattice, sun: np.ndarray) -> tuple[n
 
 
 @ti.kernel
-def _sweep(direction: Image1, outside: Image1, cover: Volumes, source: Cube, extinction: Volume, dust_source: Volumes, ground: Image,
+def _sweep(direction: Image1, outside: Image1, cover: Volumes, source: Volumes, extinction: Volume, dust_source: Volumes, ground: Image,
            cell: ti.f32,
            # outputs
            arriving: Cube, leaving: Cube):
@@ -254,12 +258,12 @@ def _sweep(direction: Image1, outside: Image1, cover: Volumes, source: Cube, ext
                     covered, sent = 0.0, vec3(0.0)
                     for s in ti.static(range(3)):
                         slant = ti.abs(w[s])
-                        covered += slant * cover[x, y, z, side[s]]
+                        covered += slant * cover[side[s], x, y, z]
                         for n in ti.static(range(3)):
-                            sent[n] += slant * source[x, y, z, side[s], n]
+                            sent[n] += slant * source[3 * side[s] + n, x, y, z]
                     if covered > 0.0:
                         sent /= covered
-                        light = sent + (light - sent) * ti.pow(ti.max(1.0 - covered, 0.0), 1.0 + ti.min(covered, 1.0))
+                        light = sent + (light - sent) * ti.max(1.0 - covered, 0.0)
                     if extinction[x, y, z] > 0.0:
                         dust = vec3(dust_source[x, y, z, 0], dust_source[x, y, z, 1], dust_source[x, y, z, 2])
                         light = dust + (light - dust) * ti.exp(-extinction[x, y, z] * path)

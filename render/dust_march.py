@@ -3,7 +3,7 @@
 
 In: a Dust frame, sun grid and ambient light, depth (H, W). Out: `DustImage`: premultiplied in-scattered light with alpha, mean depth,
 motion. Per step of length s with extinction k: alpha grows by (1 - e^(-k s)) of what is left, the light by the same share of
-    L = albedo * ( sum_i (b a)^i  E  HG(g c^i)  e^(-c^i tau) lit  +  ambient ),   a = albedo, b = 0.8, c = 0.5, i = 0..3,
+    L = albedo * ( sum_i (b a)^i  E  HG(g c^i)  e^(-c^i tau) lit  +  ambient ),   a = albedo, b = 0.8, c = 0.5, i = 0..2,
 E the sun's irradiance, tau the dust's optical depth to the sun: the octaves of Wrenninge et al. 2013 stand for light scattered
 more than once, which is what keeps thick dust warm and bright instead of sooty. The upsampling is joint bilateral
 (Kopf et al. 2007): a low pixel counts by how near it is and whether its depth limit agrees. Dust does not light the solids.
@@ -28,7 +28,7 @@ Volume = ti.types.ndarray(dtype=ti.f32, ndim=3)
 Volumes = ti.types.ndarray(dtype=ti.f32, ndim=4)
 
 BRICK = 8  # cells along a side of the empty-space grid
-OCTAVES = 4
+OCTAVES = 3
 OCTAVE_LIGHT, OCTAVE_SPREAD = 0.8, 0.5
 THIN = 1e-4  # alpha below which there is no dust
 
@@ -186,7 +186,9 @@ def _march(depth: Image1, extinction: Volume, bricks: Volume, sun_depth: Volume,
         through, colour, weighed = 1.0, vec3(0.0), 0.0
         if t1 > t0:
             stride = ti.max((t1 - t0) / steps, 1.0)
-            cosine = way.dot(sun)
+            lobes = ti.Matrix.zero(ti.f32, OCTAVES, 3)
+            for i, c in ti.static(ti.ndrange(OCTAVES, 3)):
+                lobes[i, c] = octaves[i, c] * henyey_greenstein(phase * OCTAVE_SPREAD**i, way.dot(sun))
             jitter = 52.9829189 * ti.math.fract(0.06711056 * u + 0.00583715 * v)
             t = t0 + stride * (jitter - ti.floor(jitter))
             while t < t1 and through > 4e-3:
@@ -207,12 +209,11 @@ def _march(depth: Image1, extinction: Volume, bricks: Volume, sun_depth: Volume,
                     at = t / to_fine * way
                     s = lit + at * to_lit
                     tau, free = grid_value(sun_depth, s), grid_value(sun_lit, s)
+                    fade = ti.exp(-tau * OCTAVE_SPREAD ** (OCTAVES - 1))  # each octave's is the next one's squared: spread is 1/2
                     glow = vec3(0.0)
-                    spread = 1.0
-                    for i in range(OCTAVES):
-                        glow += vec3(octaves[i, 0], octaves[i, 1], octaves[i, 2]) * (
-                            henyey_greenstein(phase * spread, cosine) * ti.exp(-tau * spread))
-                        spread *= OCTAVE_SPREAD
+                    for i in ti.static(range(OCTAVES - 1, -1, -1)):
+                        glow += fade * vec3(lobes[i, 0], lobes[i, 1], lobes[i, 2])
+                        fade *= fade
                     source = albedo * (irradiance * free * glow + grid_colour(air, up + at * to_up))
                     colour += through * lost * source
                     weighed += through * lost * t

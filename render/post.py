@@ -71,7 +71,7 @@ def _obscurance(depth: Image1, normal: Image, corner: vec3, right: vec3, down: v
                     d2 = v.dot(v)
                     near = ti.max(1.0 - d2 / (span * span), 0.0)
                     blocked += near * near * ti.max(v.dot(n) - 2e-3 * z, 0.0) * ti.rsqrt(d2 + 1e-4 * span * span)
-            open = ti.max(1.0 - strength * 2.5 * blocked / TAPS, 0.0)
+            open = ti.max(1.0 - strength * 1.6 * blocked / TAPS, 0.0)
         out[y, x] = open
 
 

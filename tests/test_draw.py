@@ -305,7 +305,7 @@ def test_open_ground_has_the_radiance_of_its_light(taichi, tmp_path: Path):
 
 
 def test_closed_room_is_dark_and_light_never_grows(taichi):
-    """White furnace: pieces of albedo 1 under uniform radiance 1 never see more than 1; inside closed walls there is next to none."""
+    """White furnace: pieces of albedo 1 under uniform radiance 1 never see more than 1; behind closed walls less than a fifth is left."""
     from render.ambient import ShadowMap, ambient_lattice, ambient_light, surface_points
     from render.scene_tables import Poses, body_table, fragment_solid, material_table
     from render.sky import Sky
@@ -330,7 +330,7 @@ def test_closed_room_is_dark_and_light_never_grows(taichi):
     room_light = ambient_light(lattice, points, poses, noon, None, sky)
     assert np.allclose(ambient.open, 1, atol=1e-5)
     centre = np.floor(([0, 3, 0] - lattice.lower) / lattice.cell).astype(int)
-    assert room_light.cube[tuple(centre)].max() < 0.1
+    assert room_light.cube[tuple(centre)].max() < 0.2
     assert ambient.cube[0, -1, 0, 2].min() > 0.98
 
 

@@ -101,8 +101,8 @@ vec3 inner_albedo(int surface, vec3 albedo, vec3 p, vec3 n, float footprint) {
 vec3 ground_albedo(vec3 albedo, vec3 p, float footprint) {
     float patch_tone = grain(p, 0.05, footprint, 41) + 0.6 * grain(p, 0.21, footprint, 42);
     float rough = 0.5 * grain(p, 1.3, footprint, 43) + 0.35 * grain(p, 6.0, footprint, 44) + 0.3 * grain(p, 24.0, footprint, 45);
-    vec3 dry = vec3(1.18, 1.10, 0.98);
-    return albedo * (1.0 + 0.5 * rough) * mix(vec3(0.92), dry, clamp(0.5 + 1.1 * patch_tone, 0.0, 1.0));
+    vec3 dry = vec3(1.10, 1.06, 0.99);
+    return albedo * (1.0 + 0.4 * rough) * mix(vec3(0.95), dry, clamp(0.5 + 1.1 * patch_tone, 0.0, 1.0));
 }
 
 vec3 surface_albedo(int surface, vec3 outer, vec3 inner, float tone, bool fracture, vec3 p, vec3 n, float footprint) {
