@@ -20,7 +20,8 @@ LANES = 64  # pairs are dealt to this many loops, each with its own scratch
 EDGES = 256  # of one hull near the other at most
 CANDIDATES = 64  # clip points of one pair at most; more sides than that are thinned by order
 ManifoldPack = pack_type(
-    body="x q v w mass state", fragment="body offset friction", hull="fragment span vertex_now normal_now offset loop_start loop edge lower upper",
+    body="x q v w mass state", fragment="body offset friction",
+    hull="fragment span vertex_now normal_now offset loop_start loop edge lower upper",
     grid="source keep", clip="point separation feature edge",
     last="count normal friction gap axis arm_a arm_b separation feature local slip force_n force_t penalty",
     contact="pair body count normal friction gap axis arm_a arm_b separation feature local slip force_n force_t penalty approach",

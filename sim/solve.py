@@ -59,7 +59,8 @@ SolvePack = pack_type(
     work="dx dth y yth inertia start joint_start side joint_side order active error",
 )
 EndPack = pack_type(
-    body="x q v w spin v_before mass inertia_inverse radius state calm peak load load_moment", fragment="offset force moment", hull="fragment",
+    body="x q v w spin v_before mass inertia_inverse radius state calm peak load load_moment",
+    fragment="offset force moment", hull="fragment",
     contact="pair body count normal friction arm_a arm_b slip force_n force_t approach",
     joint="fragment force stiffness limit plastic flowed",
     row="body arm_a arm_b frame error", work="dx dth yth inertia acceleration twist load load_moment budget term",
@@ -120,7 +121,8 @@ class Work:
         self.entries, self.pairs = entries, pairs
         sizes = {"start": self.mask + 4, "hull": entries, "cell": entries, "first": world.hulls.count + 1, "need": 2}
         self.grid = {k: ti.ndarray(e, sizes.get(k, pairs)) for k, e in GRID.items()}
-        sizes = {"side": 2 * pairs, "active": pairs, "error": POINTS * pairs, "joint_side": 2 * self.joints, "start": self.count + 1, "joint_start": self.count + 1}
+        sizes = {"side": 2 * pairs, "active": pairs, "error": POINTS * pairs, "joint_side": 2 * self.joints}
+        sizes |= {"start": self.count + 1, "joint_start": self.count + 1}
         sizes |= {"colour_start": COLOURS + 2, "count": 4, "term": len(ENERGY)}
         for k, e in WORK.items():
             if k not in self.array or self.array[k].shape[0] < sizes.get(k, self.count):
