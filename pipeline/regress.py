@@ -5,9 +5,10 @@ per kept frame and guide. Out: checks, a table, an HTML report (`report.py`), ex
 The store is bypassed: everything is made anew in a temporary folder, so a stale cache can hide nothing.
 
 Three grades, because a collapse is chaotic and "same shot, same bits" holds on one instruction set and one set of versions:
-where the machine's signature is the reference's, hashes and figures must be equal and so must pictures, but for one pixel in a thousand; on another one, figures must lie in the bands of BANDS and only the first frame, which no motion has touched, is compared as a picture,
-with room for another rasteriser's edges. Later frames are then shown and not judged. Pictures are compared as `idiff` does
-(OpenImageIO): a pixel fails past a threshold, an image by the share of failed pixels or by its mean error. Ids must be equal.
+where the machine's signature is the reference's, hashes and figures must be equal and so must pictures, but for one pixel in a
+thousand; on another one, figures must lie in the bands of BANDS and only the first frame, which no motion has touched, is compared
+as a picture, with room for another rasteriser's edges; later frames are then shown and not judged. Pictures are compared as
+`idiff` does (OpenImageIO): a pixel fails past a threshold, an image by its share of failed pixels or by its mean error.
 """
 
 from __future__ import annotations
