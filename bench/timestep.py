@@ -17,6 +17,7 @@ import numpy as np
 from shot.device import taichi_open
 from shot.params import Event, Fracture, Material, Shot, Sim
 from shot.results import BOND_BROKEN, BOND_HINGED, BOND_INTACT, Bonds, Fragments
+from shot.rotation import rotate
 from sim.collapse import Collapse, Records, collapse_create
 from sim.step import step
 from sim.world import bodies_read, bodies_write, fragments_read
@@ -56,11 +57,11 @@ def scenes() -> list[Scene]:
     """The three kinds, six scenes."""
     block = np.array([(i, j, k) for i in range(4) for j in range(4) for k in range(4)])
     cube = boxes(block, (0.5, 0.5, 0.5), Material(steel=0.0), ground=False, origin=(-1.0, 0.8, -1.0))
-    building = frame(3, 2, 1, Material(steel=0.01), piece=0.9)
+    building = frame(3, 2, 1, Material(steel=0.003), piece=0.9)
     cut = Event(kind="cut", frame=1002, lower=(-9, 0.4, -9), upper=(-3, 2.0, 9), members=("column",))
     every = Event(kind="cut", frame=1002, lower=(-9, 0.4, -9), upper=(9, 2.0, 9), members=("column",))
     portal = frame(1, 1, 0, Material(steel=0.01), bay=5.0, storey=3.5, piece=0.5)
-    heavy = Event(kind="push", frame=1002, frames=60, upper=(9, 9, 9), lower=(-9, 3.2, -9), members=("beam",), force=(0.0, -200.0, 0.0))
+    heavy = Event(kind="push", frame=1002, frames=60, upper=(9, 9, 9), lower=(-9, 3.2, -9), members=("beam",), force=(0.0, -300.0, 0.0))
     return [
         *(Scene(f"cube {v:g} m/s", *cube, (), 0.8, v, TILTS) for v in (1.0, 3.0, 10.0, 20.0)),
         Scene("frame, one row cut", *building, (cut,), 2.0),
@@ -78,7 +79,9 @@ def start(scene: Scene, tilt: float, scale: int, **sim) -> Collapse:
         c, s = np.cos(tilt / 2), np.sin(tilt / 2)
         q = np.tile([c * c, s * c, s * s, c * s], (scene.fragments.count, 1))
         v = np.tile([0.0, -scene.speed, 0.0], (scene.fragments.count, 1))
-        bodies_write(collapse.world, bodies.x, q, v, np.zeros_like(v))
+        corner = rotate(q[0], scene.fragments.position + np.sign(scene.fragments.position - bodies.com[0]) * 0.25 - bodies.com[0])
+        x = bodies.x - [0.0, bodies.x[0, 1] + corner[:, 1].min() - 0.02, 0.0]  # the lowest corner 2 cm above the ground
+        bodies_write(collapse.world, x, q, v, np.zeros_like(v))
     return collapse
 
 

@@ -71,7 +71,7 @@ def events_act(c: Collapse, broken: Broken) -> None:
 def hinges_tear(c: Collapse, broken: Broken) -> None:
     """Break hinges between bodies whose bars were turned or pulled beyond what they bear."""
     joints = joints_read(c.world)
-    turned, opened = np.linalg.norm(joints.flowed[:, 3:], axis=1), np.linalg.norm(joints.flowed[:, :3], axis=1)
+    turned, opened = np.linalg.norm(joints.plastic[:, 3:], axis=1), np.linalg.norm(joints.plastic[:, :3], axis=1)
     torn = (turned > c.sim.hinge_rotation) | (opened > c.sim.hinge_opening)
     torn &= c.breakage.state[joints.bond] != BOND_BROKEN
     part(c, joints.bond[torn].astype(np.int64), broken)
