@@ -6,7 +6,7 @@ backend asks it of the solids alone (its references hold no dust) and dust is la
 asks it of the finished picture. The residual is carried from frame to frame as `neural/temporal.py` says. A pixel whose
 residual is not finite or beyond CAP stays raster. Coverage, ids and depth are never touched.
 
-Without history (refine.history = 0) a frame needs its own guides only. With it, it needs those of `guide_frames`: `x2`
+Without history (refine.history = 0) a frame needs its own guides only. With it, it needs those of `shot/chunks.py`: `x2`
 thins what is delivered, not what is computed. Guides that are missing are an error that says so; a frame never looks
 different because a neighbour was not drawn.
 """
@@ -23,7 +23,8 @@ import numpy as np
 
 from neural.colour import shift
 from neural.guide_tensor import Lens, guides_static, lens_of
-from neural.temporal import carry, chunk_start, chunk_weights, guide_frames, history_blend
+from neural.temporal import carry, history_blend
+from shot.chunks import chunk_start, chunk_weights, guide_frames
 from shot.errors import MissingResource
 from shot.frames import DamagedFile, FrameFolder
 from shot.params import Shot

@@ -16,10 +16,9 @@ from typing import Any
 from pipeline.digest import digest, library_versions, processor, shot_part, shot_trimmed, sources_digest
 from pipeline.stages import STAGES, Stage, asset_digests
 from pipeline.store import Entry
+from shot.chunks import guide_frames
 from shot.load import Loaded
 from shot.params import Shot
-
-CHUNK, WARM_UP = 24, 4  # recurrent image stages restart at first + CHUNK k, with WARM_UP frames before
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ def plan(loaded: Loaded, frames: Sequence[int], last: str, root: Path) -> list[S
     shot, steps, keys = loaded.shot, [], {}
     needed = frames_needed(shot, frames)
     for stage in STAGES:
-        stage_frames = needed[stage.span] if stage.name not in ("draw", "refine") else needed[stage.name]
+        stage_frames = needed.get(stage.name, needed[stage.span])
         made_from = {
             "stage": stage.name,
             "sources": sources_digest(stage.module),
@@ -65,18 +64,13 @@ def plan(loaded: Loaded, frames: Sequence[int], last: str, root: Path) -> list[S
 
 
 def frames_needed(shot: Shot, frames: Sequence[int]) -> dict[str, list[int]]:
-    """Frames that each span, and the two image stages, must hold so that the wanted ones come out as in the whole shot.
+    """Frames that each span, and `draw`, must hold so that the wanted ones come out as in the whole shot.
 
     Motion needs the frame after the last; a recurrent refiner needs every frame from its chunk's warm-up on."""
     first, end = shot.first, shot.first + shot.frames - 1
     history = list(range(first, min(frames[-1] + 1, end) + 1))
-    image = list(frames)
-    if shot.refine.backend != "none" and shot.refine.history > 0:
-        image = sorted({
-            g for f in frames
-            for g in range(max(first, first + (f - first) // CHUNK * CHUNK - WARM_UP), f + 1)
-        })
-    return {"static": [], "whole": history, "history": history, "frames": list(frames), "draw": image, "refine": image}
+    drawn = guide_frames(frames, first, shot.refine.history if shot.refine.backend != "none" else 0.0)
+    return {"static": [], "whole": history, "history": history, "frames": list(frames), "draw": drawn}
 
 
 def _wanted(name: str, last: str, shot: Shot) -> bool:

@@ -138,6 +138,7 @@ def _fragments_and_bonds(folder: FrameFolder) -> tuple[results.Fragments, result
 
 SOLVER = ("numpy", "scipy", "taichi")
 STRENGTH = ("density", "young", "poisson", "tension", "compression", "cohesion", "friction_angle", "fracture_energy", "weibull", "steel")
+OF_FLIGHT = ("debris.bounce", "debris.friction", "debris.drag", "debris.steps")
 OF_UPSAMPLING = ("dust.upsample", "dust.upsampler", "dust.detail")
 
 STAGES: tuple[Stage, ...] = (
@@ -150,17 +151,17 @@ STAGES: tuple[Stage, ...] = (
         "static", ("numpy", "scipy", "manifold3d"), _shatter, _fragments_and_bonds,
     ),
     Stage(
-        "simulate", "sim.simulate", ("sim", "events", "fracture.shrink", "materials.*.friction"), ("shatter",),
+        "simulate", "sim.simulate", ("sim", "events", "fracture.shrink", "materials.*.friction", "materials.*.compression"), ("shatter",),
         "history", SOLVER, _simulate, results.Motion,
     ),
     Stage(
         "shed", "neural.shed",
-        ("debris", "!debris.bounce", "!debris.friction", "materials.*.grain", "materials.*.fractal", "materials.*.density",
+        ("debris", *(f"!{name}" for name in OF_FLIGHT), "materials.*.grain", "materials.*.fractal", "materials.*.density",
          "materials.*.fracture_energy"),
         ("shatter", "simulate"), "whole", ("numpy",), _shed, results.Seeds.load,
     ),
     Stage(
-        "scatter", "sim.scatter", ("debris.bounce", "debris.friction", "sim.gravity"), ("shatter", "simulate", "shed"),
+        "scatter", "sim.scatter", (*OF_FLIGHT, "sim.gravity", "sim.sleep_speed", "sim.sleep_time"), ("shatter", "simulate", "shed"),
         "history", SOLVER, _scatter, results.Debris,
     ),
     Stage(

@@ -13,7 +13,8 @@ from box_guides import BOXES, GROUND_ID, Lens, box_frame, box_guides
 import neural.refine as stage
 from neural.colour import encode, shift
 from neural.guide_tensor import CHANNELS, guide_channels, lens_of, padded
-from neural.temporal import CHUNK, WARM_UP, carry, chunk_weights, guide_frames, history_blend
+from neural.temporal import carry, history_blend
+from shot.chunks import CHUNK, WARM_UP, chunk_weights, guide_frames
 from shot.errors import MissingResource, ShotError
 from shot.frames import FrameFolder
 from shot.params import Shot
