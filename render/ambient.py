@@ -64,7 +64,7 @@ class SurfacePoints:
 
 def surface_points(shot: Shot, fragments: Fragments, lattice: Lattice, normal: np.ndarray, bodies: np.ndarray,
                    materials: np.ndarray) -> SurfacePoints:
-    """Points on the faces, one for every share of their summed area, spread on a face by the R2 sequence (Roberts 2018) from a hashed start.
+    """Points on the faces, one for every share of their summed area, on a face by the R2 sequence (Roberts 2018) from a hashed start.
 
     normal (T, 4), bodies and materials are the tables of scene_tables."""
     faces = np.diff(fragments.face_start)

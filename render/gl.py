@@ -1,3 +1,4 @@
+# pyright: basic, reportOperatorIssue=false, reportAttributeAccessIssue=false, reportArgumentType=false
 """The one OpenGL pass behind all guides: pyrender's renderer with six targets at 2x2 samples, headless.
 
 In: a scene of `FragmentBatch` primitives, pose and material tables, matrices. Out: `Samples`, float32 images of twice the

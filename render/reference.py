@@ -23,6 +23,7 @@ from render.scene_tables import Solid, body_poses, body_table, fragment_solid, m
 from render.sky import sky_of, sky_radiance
 from shot import hashing
 from shot.errors import MissingResource
+from shot.frames import arrays_pack, file_publish
 from shot.params import Shot
 from shot.results import Debris, Fragments, Motion, Seeds
 
@@ -38,7 +39,7 @@ def reference(shot: Shot, fragments: Fragments, motion: Motion, frame: int, spp:
     ratio, clear = detail_and_haze(shot, fragments, motion, seeds, debris, frame)
     with tempfile.TemporaryDirectory() as folder:
         scene = Path(folder) / "scene.npz"
-        np.savez(scene, **scene_arrays(shot, fragments, motion, seeds, debris, frame, spp))
+        file_publish(scene, arrays_pack(scene_arrays(shot, fragments, motion, seeds, debris, frame, spp), 0))
         traced = Path(folder) / "traced.npy"
         interpreter_run(python, [str(Path(__file__).with_name("path_trace.py")), str(scene), str(traced)])
         radiance = np.load(traced)
@@ -76,9 +77,9 @@ def scene_arrays(shot: Shot, fragments: Fragments, motion: Motion, seeds: Seeds 
     vertex, face, colour = posed_triangles(shot, fragments, motion, seeds, debris, frame)
     return {
         "vertex": vertex, "face": face, "colour": colour, "eye": pose.eye, "target": pose.eye - pose.turn[2], "up": pose.turn[1],
-        "fov": np.float64(shot.camera.fov), "width": np.int64(pose.width), "height": np.int64(pose.height), "spp": np.int64(spp),
-        "seed": np.int64(int(hashing.hashed(shot.seed, "reference", frame)) & 0x7FFFFFFF), "suns": sun_disc(sky.sun),
-        "sun": np.pi * sky.sun_radiance / SUNS, "sky": sky_map(sky), "near": np.float64(shot.camera.near), "far": np.float64(1e5),
+        "fov": np.array(shot.camera.fov), "width": np.array(pose.width), "height": np.array(pose.height), "spp": np.array(spp),
+        "seed": np.array(int(hashing.hashed(shot.seed, "reference", frame)) & 0x7FFFFFFF), "suns": sun_disc(sky.sun),
+        "sun": np.pi * sky.sun_radiance / SUNS, "sky": sky_map(sky), "near": np.array(shot.camera.near), "far": np.array(1e5),
     }
 
 

@@ -233,7 +233,8 @@ class Guides:
     solid (3) f16 shaded solids without dust, linear; albedo (3) u8 sRGB-coded; normal (3) f16 world; sun (1) f16 sun visibility;
     depth f32 [m] along the view axis, +inf sky; ids (4) i32: the 2x2 samples of each pixel; id i32: the nearest sample;
     motion_backward (2) f32, motion_forward (2) f32 [px]; rest (3) f32 [m] rest position of the nearest sample (ground: world);
-    interior f16: 1 on fracture faces; age f16 [s] since the surface opened (60 if never); occlusion f16; edge f16; dust (4) f16
+    interior f16: 1 on fracture faces; age f16 [s] since the fragment's youngest crack opened (60 if never); occlusion f16: share of the
+    open sky's light that arrives, 1 open, 0 shut off; edge f16: 1 at silhouettes and creases; dust (4) f16
     premultiplied in-scattered light and alpha; dust_depth f32 [m]; dust_motion (2) f16 [px]; alpha f16 coverage of solids.
     beauty is solid * (1 - dust.A) + dust.RGB. Static `static.npz`: version () i32 = Guides.VERSION, view (N, 4, 4) f64 world to
     camera per frame, projection (4, 4) f64, sun (3) f64 direction to the sun, exposure () f64."""

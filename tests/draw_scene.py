@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from shot import hashing
 from shot.frames import FrameFolder
@@ -24,7 +25,7 @@ def shot_small(**changes) -> Shot:
     return Shot(**{**defaults, **changes})
 
 
-def fragments_of(lower: np.ndarray, upper: np.ndarray, material: np.ndarray, element: np.ndarray | None = None,
+def fragments_of(lower: ArrayLike, upper: ArrayLike, material: np.ndarray, element: np.ndarray | None = None,
                  interior: np.ndarray | None = None) -> Fragments:
     """Boxes (F) with corners lower and upper; `interior` (F, 6) marks faces -x +x -y +y -z +z as made by a cut."""
     lower, upper = np.asarray(lower, float), np.asarray(upper, float)

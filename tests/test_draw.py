@@ -61,8 +61,9 @@ def cast(corners: np.ndarray, origin: np.ndarray, ray: np.ndarray) -> tuple[np.n
         q = np.cross(s, e)
         with np.errstate(divide="ignore", invalid="ignore"):
             u, v, t = np.einsum("ij,ij->i", s, p) / det, (q @ d) / det, np.einsum("ij,ij->i", f, q) / det
+        u, v, t = (np.where(np.abs(det) > 1e-12, value, -1.0) for value in (u, v, t))
         inner = np.minimum(np.minimum(u, v), 1 - u - v)
-        edge[i] = np.nanmin(np.abs(np.where((inner > -0.2) & (t > 0), inner, np.inf)))
+        edge[i] = np.min(np.abs(np.where((inner > -0.2) & (t > 0), inner, np.inf)))
         t = np.where((inner >= 0) & (det > 1e-12) & (t > 0), t, np.inf)
         if np.isfinite(t.min()):
             hit[i], best[i] = t.argmin(), t.min()
@@ -131,7 +132,7 @@ def test_depth_normal_and_rest_match_ray_casting(drawn):
     near = (ids[row, nearest] == fragments.count + 1) & (want < 60) & (edge.min(1) > 2e-3)
     assert np.abs(got[near] / want[near] - 1).max() < 2e-6
     pose = camera_pose(shot, 1002)
-    world = pose.eye + ray_of(pose, place[row, nearest]) * want[:, None]
+    world = pose.eye + ray_of(pose, place[row, nearest]) * np.minimum(want, 1e4)[:, None]
     body = np.maximum(ids[row, nearest] - 1, 0).clip(max=fragments.count - 1)
     local = rotation.rotate(rotation.conjugate(turn[1][body]), world - position[1][body])
     rest = arrays["rest"][pixels[:, 1], pixels[:, 0]]
@@ -153,7 +154,7 @@ def test_motion_matches_reprojection(drawn, name: str, other: int):
     here = place[row, nearest]
     body = ids[row, nearest] - 1
     now, then = camera_pose(shot, 1002), camera_pose(shot, other)
-    world = now.eye + ray_of(now, here) * depth[row, nearest][:, None]
+    world = now.eye + ray_of(now, here) * np.minimum(depth[row, nearest], 1e4)[:, None]
     known = body.clip(0, fragments.count - 1)
     local = rotation.rotate(rotation.conjugate(turn[1][known]), world - position[1][known])
     moved = rotation.rotate(turn[other - 1001][known], local) + position[other - 1001][known]

@@ -46,15 +46,15 @@ float dust_transmittance(vec3 p) {
     return texture(dust_light, cell + way * enter).r;
 }
 
-// Share of the sun that reaches p: shadow map with four bilinear taps (a 3 x 3 tent), then dust.
+// Share of the sun that reaches p: shadow map with four bilinear taps over 4 x 4 texels, then dust.
 float sun_visibility(vec3 p, vec3 n) {
     float facing = dot(n, sun);
     if (facing <= 0.0) return 0.0;
-    // pushed off the face by what three texels can span on it, so that a lit plane never shadows itself
-    vec3 at = p + shadow_texel * (n * (0.6 + 1.9 * sqrt(1.0 - facing * facing)) + sun * 0.5);
+    // pushed off the face by what the taps span on it, so that a lit plane never shadows itself
+    vec3 at = p + shadow_texel * (n * (0.6 + 2.4 * sqrt(1.0 - facing * facing)) + sun * 0.5);
     vec3 q = (light_clip * vec4(at, 1.0)).xyz;
     q.z = min(q.z, 1.0);
-    float texel = 0.5 / shadow_size;
+    float texel = 1.0 / shadow_size;
     float lit = 0.25 * (texture(shadow_map, q + vec3(-texel, -texel, 0.0)) + texture(shadow_map, q + vec3(texel, -texel, 0.0))
                       + texture(shadow_map, q + vec3(-texel, texel, 0.0)) + texture(shadow_map, q + vec3(texel, texel, 0.0)));
     return lit * dust_transmittance(p);
