@@ -19,7 +19,7 @@ from shot.params import Shot
 from shot.results import Dust, progress_silent
 
 pytestmark = pytest.mark.usefixtures("taichi")
-FRAMES = 30  # one window, one fade and a little of the next
+FRAMES = 30
 WEIGHTS = Path(__file__).resolve().parent.parent / "assets/weights/dust_upsampler.onnx"
 
 
@@ -68,7 +68,7 @@ def blob(path: Path, velocity, frames: int) -> Dust:
 
 @pytest.mark.parametrize("r", [1, 2, 3, 4])
 def test_projection_is_exact_and_never_negative(tmp_path: Path, coarse: Dust, r: int):
-    """max |down(y) - c| / max c < 1e-5 and y >= 0 in every frame, faded ones too."""
+    """max |down(y) - c| / max c < 1e-5 and y >= 0 in every frame."""
     fine = run(tmp_path, coarse, [1001, 1006, 1014, 1021, 1029], upsample=r)
     assert fine.grid["cell"] == pytest.approx(1.0 / r)
     for frame in (1001, 1006, 1014, 1021, 1029):
@@ -133,24 +133,17 @@ def test_noise_has_no_divergence_and_its_band(taichi):
 
 
 def test_any_frames_in_any_order_give_the_same_bytes(tmp_path: Path, coarse: Dust):
-    """Frames asked for alone, in chunks or after a damaged file equal those of one whole run."""
+    """Frames asked for alone, in chunks, after a damaged file or a damaged checkpoint equal those of one whole run."""
     run(tmp_path / "whole", coarse)
     run(tmp_path / "parts", coarse, [1018])
-    run(tmp_path / "parts", coarse, range(1012, 1020))
-    (tmp_path / "parts/frame.1015.npz").write_bytes(b"damaged")
+    run(tmp_path / "parts", coarse, range(1008, 1021))
+    (tmp_path / "parts/frame.1019.npz").write_bytes(b"damaged")
+    run(tmp_path / "parts", coarse, range(1008, 1024))
+    (tmp_path / "parts/state.1017.npz").write_bytes(b"damaged")
+    (tmp_path / "parts/frame.1018.npz").write_bytes(b"damaged")
     run(tmp_path / "parts", coarse)
     for frame in range(1001, 1001 + FRAMES):
         assert (tmp_path / f"whole/frame.{frame}.npz").read_bytes() == (tmp_path / f"parts/frame.{frame}.npz").read_bytes()
-
-
-def test_windows_fade_without_a_jump(taichi):
-    """Shares sum to 1, start and end near 0 and 1, and each frame needs at most two windows."""
-    from neural.upsample import FADE, WINDOW, window_shares
-
-    new = [window_shares(i).get(1, 0.0) for i in range(2 * WINDOW)]
-    assert all(sum(window_shares(i).values()) == pytest.approx(1.0) for i in range(5 * WINDOW))
-    assert max(np.diff(new[:WINDOW + 1])) < 2.0 / FADE and new[WINDOW] == 1.0
-    assert window_shares(0) == {0: 1.0} and set(window_shares(WINDOW - 1)) == {0, 1}
 
 
 def test_network_without_weights_is_refused(tmp_path: Path, coarse: Dust):
