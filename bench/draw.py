@@ -11,12 +11,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from draw_scene import bonds_of, debris_of, dust_of, fragments_of, motion_of  # noqa: E402
+from draw_scene import bonds_of, debris_of, dust_of, fragments_of, motion_of  # noqa: E402  # pyright: ignore[reportMissingImports]
 
 from render import draw as stage  # noqa: E402
 from render.gl import GuideRenderer, context_describe  # noqa: E402
@@ -66,7 +67,7 @@ def frame_cost(count: int, pieces: int, dusty: bool, width: int, height: int, re
         seeds, debris = debris_of(place / "debris", shot, pieces, 24.0)
         dust = cloud(place / "dust", shot) if dusty else None
         timed: dict[str, float] = {}
-        watched_parts = dict.fromkeys(PARTS, stage) | dict.fromkeys(("draw_shadow", "draw_guides"), GuideRenderer)
+        watched_parts: dict[str, Any] = dict.fromkeys(PARTS, stage) | dict.fromkeys(("draw_shadow", "draw_guides"), GuideRenderer)
         watched_parts["put_frame"] = FrameFolder
         restore = [watched(owner, part, timed) for part, owner in watched_parts.items()]
         try:

@@ -53,8 +53,8 @@ def static_arrays(shot: Shot) -> dict[str, np.ndarray]:
     sky = sky_of(shot.light)
     poses = [camera_pose(shot, frame) for frame in shot.frame_range]
     return {
-        "version": np.int32(Guides.VERSION), "view": np.stack([p.view for p in poses]), "projection": poses[0].projection,
-        "sun": sky.sun, "exposure": np.float64(sky.exposure),
+        "version": np.array(Guides.VERSION, np.int32), "view": np.stack([p.view for p in poses]), "projection": poses[0].projection,
+        "sun": sky.sun, "exposure": np.array(sky.exposure),
     }
 
 

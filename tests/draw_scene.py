@@ -85,7 +85,7 @@ def debris_of(folder: Path, shot: Shot, count: int, spread: float = 6.0) -> tupl
     for frame in shot.frame_range:
         t = (frame - shot.first) / shot.fps
         frames.put_frame(frame, {
-            "position": (place + speed * t).astype(np.float32), "rotation": np.tile(np.float32([1, 0, 0, 0]), (count, 1)),
+            "position": (place + speed * t).astype(np.float32), "rotation": np.tile(np.array([1, 0, 0, 0], np.float32), (count, 1)),
             "velocity": speed.astype(np.float32), "alive": born <= t + 1e-9})
     return seeds, Debris(frames)
 
@@ -93,7 +93,7 @@ def debris_of(folder: Path, shot: Shot, count: int, spread: float = 6.0) -> tupl
 def dust_of(folder: Path, shot: Shot, origin, cell: float, mass: np.ndarray, lower=(0, 0, 0)) -> Dust:
     """The same dust at every frame: mass (x, y, z) [kg per cell] as a fine box at `lower` of a grid that just holds it."""
     frames = FrameFolder(folder)
-    frames.put("grid", {"origin": np.asarray(origin, float), "cell": np.float64(cell),
+    frames.put("grid", {"origin": np.asarray(origin, float), "cell": np.array(cell),
                         "shape": np.asarray(mass.shape, np.int32) + np.asarray(lower, np.int32)})
     for frame in shot.frame_range:
         frames.put_frame(frame, {"lower": np.asarray(lower, np.int32), "mass": mass.astype(np.float32)})

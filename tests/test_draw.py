@@ -141,7 +141,7 @@ def test_depth_normal_and_rest_match_ray_casting(drawn):
     normal = arrays["normal"][pixels[:, 1], pixels[:, 0]].astype(float)
     axis = rotation.rotate(rotation.conjugate(turn[1][body]), normal)
     assert np.allclose(np.abs(axis[solid]).max(1), 1, atol=2e-3)
-    assert np.all(arrays["normal"][pixels[near, 1], pixels[near, 0]] == np.float16([0, 1, 0]))
+    assert np.all(arrays["normal"][pixels[near, 1], pixels[near, 0]] == np.array([0, 1, 0], np.float16))
 
 
 @pytest.mark.parametrize("name, other", [("motion_backward", 1001), ("motion_forward", 1003)])
