@@ -116,7 +116,7 @@ def apart(a: float, b: float, floor: float) -> float:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="does what breaks depend on the time step?")
     parser.add_argument("--static", action="store_true", help="quasi-static stress instead of dynamic")
     parser.add_argument("--rounds", type=int, default=Sim().break_rounds)
     parser.add_argument("--only", default="", help="scenes whose name holds this")

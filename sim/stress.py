@@ -72,7 +72,7 @@ def lattice_build(fragments: Fragments, bonds: Bonds) -> Lattice:
     mass[:, range(3), range(3)] = fragments.mass[:, None]
     mass[:, 3:, 3:] = fragments.inertia
     end_bond = np.concatenate([np.arange(len(a)), np.flatnonzero(b != GROUND)])
-    end_side = np.repeat([0, 1], [len(a), np.count_nonzero(b != GROUND)])
+    end_side = np.r_[np.zeros(len(a), int), np.ones(np.count_nonzero(b != GROUND), int)]
     end_fragment = np.where(end_side == 0, a[end_bond], b[end_bond])
     order = np.lexsort((end_side, end_bond, end_fragment))
     result = Lattice(
@@ -186,18 +186,15 @@ def system_build(lattice: Lattice, cluster: np.ndarray, wanted: np.ndarray, held
         mu = FREE_SHIFT * kappa * float(np.max(np.trace(own[:, :3, :3], axis1=1, axis2=2), initial=0.0) / 3 / np.min(M[:, 0, 0])) + 1e-12
     A_own = kappa * own + mu * M
 
-    together = sparse.csr_matrix(
-        (np.ones(len(pair_row), np.int8), (pair_row, pair_column)), shape=(len(fragment), len(fragment))
-    )
-    Z, aggregates = _rigid_modes(lattice.position[fragment], lattice.box[fragment], together, pair_row, pair_column)
+    Z = _rigid_modes(lattice.position[fragment], lattice.box[fragment], pair_row, pair_column)
     A = _bsr(len(fragment), A_own, pair_row, pair_column, kappa * across)
-    AZ = (A @ Z).tocsr()
-    ZT = Z.T.tocsr()
-    E = (ZT @ AZ).tocsc()
-    E = (E + E.T) * 0.5
+    AZ = sparse.csr_matrix(A @ Z)
+    ZT = sparse.csr_matrix(Z.T)
+    E = ZT @ AZ
+    E = sparse.csc_matrix((E + E.T) * 0.5)
     return System(
-        fragment, start, K, M, kappa, mu, np.linalg.inv(A_own), Z.tocsr(), ZT, AZ.T.tocsr(),
-        splu(E.tocsc(), permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True}, diag_pivot_thresh=0.0),
+        fragment, start, K, M, kappa, mu, np.linalg.inv(A_own), Z, ZT, sparse.csr_matrix(AZ.T),
+        splu(E, permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True}, diag_pivot_thresh=0.0),
     )
 
 
@@ -294,18 +291,17 @@ def _bsr(count: int, own: np.ndarray, row: np.ndarray, column: np.ndarray, acros
     return sparse.bsr_matrix((data, index, start), shape=(6 * count, 6 * count))
 
 
-def _rigid_modes(position, box, together, row, column) -> tuple[sparse.csr_matrix, int]:
-    """Z (6n, 6 aggregates): each aggregate's six rigid motions, and the number of aggregates.
-
-    An aggregate is a connected component of the bonds whose two ends lie in one box."""
+def _rigid_modes(position: np.ndarray, box: np.ndarray, row: np.ndarray, column: np.ndarray) -> sparse.csr_matrix:
+    """Z (6n, 6 aggregates): the six rigid motions of each aggregate, a connected component of the bonds whose two ends lie in one box."""
+    n = len(position)
     same = box[row] == box[column]
-    near = sparse.csr_matrix((np.ones(np.count_nonzero(same), np.int8), (row[same], column[same])), shape=together.shape)
+    near = sparse.csr_matrix((np.ones(np.count_nonzero(same), np.int8), (row[same], column[same])), shape=(n, n))
     count, aggregate = connected_components(near, directed=False)
     size = np.bincount(aggregate, minlength=count)
     centre = np.stack([np.bincount(aggregate, position[:, k], count) / size for k in range(3)], axis=1)
-    Z = _strain(np.broadcast_to(np.eye(3), (len(position), 3, 3)), position - centre[aggregate])
-    n = len(position)
-    return sparse.bsr_matrix((Z, aggregate.astype(np.int32), np.arange(n + 1, dtype=np.int32)), shape=(6 * n, 6 * count)).tocsr(), count
+    Z = _strain(np.broadcast_to(np.eye(3), (n, 3, 3)), position - centre[aggregate])
+    blocks = sparse.bsr_matrix((Z, aggregate.astype(np.int32), np.arange(n + 1, dtype=np.int32)), shape=(6 * n, 6 * count))
+    return sparse.csr_matrix(blocks)
 
 
 def _aggregates(a: np.ndarray, b: np.ndarray, position: np.ndarray) -> np.ndarray:
