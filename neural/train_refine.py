@@ -1,6 +1,6 @@
 """Train the embedded refiner and the regression network of equal size that it is compared with.
 
-    python -m neural.train_refine --pairs train/refine --out assets/weights [--steps 6000]
+    python -m neural.train_refine --pairs train/refine --out assets/weights [--steps 4000]
 
 In: the pairs of `pipeline/train_pairs.py`, held-out buildings left out. Out: refiner.onnx with refiner.json in --out,
 regression.onnx with its json beside the data. One trunk learns the conditional mean of the residual r = encode(reference) -
@@ -47,8 +47,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the embedded refiner.")
     parser.add_argument("--pairs", type=Path, default=Path("train/refine"))
     parser.add_argument("--out", type=Path, default=Path("assets/weights"))
-    parser.add_argument("--steps", type=int, default=6000, help="of the trunk, and of each branch")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=4000, help="of the trunk, and of each branch")
+    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     pictures = pictures_read(options.pairs, [take for take in takes() if not take.held_out])
