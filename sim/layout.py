@@ -31,6 +31,7 @@ BODY = {
     "peak": _f2,  # [m/s] highest speed in the first and the second half of that time
     "load": _f3,  # [N] contact and joint force when it fell asleep: a change wakes it
     "load_moment": _f3,  # [N m]
+    "load_size": ti.f32,  # [N] sum of |force| over its points then
 }
 FRAGMENT = {
     "body": ti.i32,
@@ -143,6 +144,7 @@ WORK = {
     "twist": _f3,  # (F) [N m] moment of that push about the centre of mass
     "load": _f3,  # (F) [N] contact and joint force
     "load_moment": _f3,  # (F) [N m]
+    "load_size": ti.f32,  # (F) [N] sum of |force|
     "budget": ti.f32,  # (F) scratch of sim/sleep.py
     "start": ti.i32,  # (F + 1) contact rows of a body: side[start[b]:start[b + 1]]
     "joint_start": ti.i32,  # (F + 1)

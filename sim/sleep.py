@@ -8,7 +8,9 @@ touches have been slower than sleep_speed for sleep_time, something carries it, 
 time (what tips over slowly gets faster; what rests does not).
 Woken before the solve by a hit: a body that closes in faster than sleep_speed, and from there onwards through touching sleepers as far
 as its momentum could set the woken mass moving at sleep_speed. Woken after the solve when the force on it differs from
-the force it fell asleep under by a tenth of its weight: a support that gives way, a heap that grows. Regrouping wakes the changed bodies.
+the force it fell asleep under by LOAD_JUMP of what it carries, or by LOAD_CHANGE for a while: a support that gives way, a heap
+that grows (awake neighbours press unevenly on what cannot give: waking at once on less keeps a whole heap waking in turn).
+Regrouping wakes the changed bodies.
 """
 
 import taichi as ti
@@ -16,14 +18,14 @@ import taichi as ti
 from sim.layout import ASLEEP, AWAKE, POINTS
 
 RINGS = 16  # layers of sleepers that one hit can reach in one step
-LOAD_CHANGE = 0.1  # share of the weight
+LOAD_CHANGE, LOAD_JUMP = 0.15, 0.3  # of what it carries: if it lasts a quarter of sleep_time, at once
 
 
 @ti.func
-def wake(S: ti.template(), b):
-    """Let a sleeper move again, from rest."""
+def wake(S: ti.template(), b, calm):
+    """Let a sleeper move again, from rest, counted calm for so long already."""
     S.body_state[b] = AWAKE
-    S.body_calm[b] = 0.0
+    S.body_calm[b] = calm
     S.body_peak[b] = ti.Vector([0.0, 0.0])
 
 
@@ -72,7 +74,7 @@ def wake_hit(S: ti.template(), pairs, count, tune: ti.template()):
                         woken = 1
     for b in range(count):
         if S.body_state[b] == ASLEEP and S.work_budget[b] > 0.0:
-            wake(S, b)
+            wake(S, b, 0.0)
 
 
 @ti.func
@@ -101,11 +103,17 @@ def sleepers_choose(S: ti.template(), pairs, joints, count, tune: ti.template())
     for b in range(count):
         S.work_budget[b] = -1.0  # not carried
         if S.body_state[b] == ASLEEP:
-            weight = S.body_mass[b] * ti.max(tune.gravity, tune.sleep_speed / tune.sleep_time)
+            least = S.body_mass[b] * ti.max(tune.gravity, tune.sleep_speed / tune.sleep_time)
+            scale = ti.max(least, ti.max(S.body_load_size[b], S.work_load_size[b]))
             force = (S.work_load[b] - S.body_load[b]).norm()
             moment = (S.work_load_moment[b] - S.body_load_moment[b]).norm()
-            if force > LOAD_CHANGE * weight or moment > LOAD_CHANGE * weight * S.body_radius[b]:
-                wake(S, b)
+            change = ti.max(force, moment / S.body_radius[b])
+            if change > LOAD_CHANGE * scale:
+                S.body_calm[b] -= 4.0 * tune.h
+            else:
+                S.body_calm[b] = tune.sleep_time
+            if change > LOAD_JUMP * scale or S.body_calm[b] < 0.0:
+                wake(S, b, 0.5 * tune.sleep_time)  # stays if it gets faster
     for m in range(pairs):
         pressed = False
         for k in range(S.contact_count[m]):
@@ -123,6 +131,7 @@ def sleepers_choose(S: ti.template(), pairs, joints, count, tune: ti.template())
             S.body_v_before[b] = ti.Vector([0.0, 0.0, 0.0])
             S.body_load[b] = S.work_load[b]
             S.body_load_moment[b] = S.work_load_moment[b]
+            S.body_load_size[b] = S.work_load_size[b]
 
 
 @ti.func

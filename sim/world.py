@@ -215,7 +215,7 @@ def _bodies_group(world: World, changed: np.ndarray, x, q, v, w, state) -> None:
     keep = np.ones(count, bool)
     keep[label[changed]] = False
     keep &= used
-    fresh = {"calm": 0, "peak": 0, "load": 0, "load_moment": 0, "v_before": v[~keep], "spin": _spin(inertia, q, w)[~keep]}
+    fresh = {"calm": 0, "peak": 0, "load": 0, "load_moment": 0, "load_size": 0, "v_before": v[~keep], "spin": _spin(inertia, q, w)[~keep]}
     for name, value in fresh.items():
         rows = body[name].to_numpy()
         rows[~keep] = value

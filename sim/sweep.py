@@ -1,0 +1,552 @@
+# pyright: basic, reportInvalidTypeForm=false
+"""The kernels of a contact step behind the manifolds: targets and colours, sweeps, velocities and energy.
+
+In: bodies, contact rows, joints, scalars of the step. Out: the same, one step later. Equations and symbols: sim/solve.py.
+"""
+
+import taichi as ti
+
+from sim.broadphase import turn, turn_back
+from sim.contact import contact_error, contact_force, contact_stiffness, penalty_grown
+from sim.joint import joint_begin, joint_error, joint_force, joint_return, quaternion_product
+from sim.layout import AWAKE, POINTS, Tuning, pack_type
+from sim.sleep import calm_count, sleepers_choose, wake_hit
+
+COLOURS = 62  # bits of a mask; touching bodies need about a dozen
+BeginPack = pack_type(
+    body="x q v w spin v_before mass inertia inertia_inverse state calm peak", fragment="body offset",
+    contact="body count normal separation approach", joint="fragment anchor_a anchor_b normal axis plastic penalty",
+    row="body arm_a arm_b frame error",
+    work="dx dth y yth inertia acceleration twist start joint_start colour order colour_start count side joint_side active budget error",
+)
+SolvePack = pack_type(
+    body="mass", contact="body count normal friction arm_a arm_b separation slip force_n force_t penalty",
+    joint="stiffness limit force penalty", row="body arm_a arm_b frame error",
+    work="dx dth y yth inertia start joint_start side joint_side order active error",
+)
+EndPack = pack_type(
+    body="x q v w spin v_before mass inertia_inverse radius state calm peak load load_moment load_size",
+    fragment="offset force moment", hull="fragment",
+    contact="pair body count normal friction arm_a arm_b slip force_n force_t approach",
+    joint="fragment force stiffness limit plastic flowed",
+    row="body arm_a arm_b frame error", work="dx dth yth inertia acceleration twist load load_moment load_size budget term",
+)
+
+
+@ti.func
+def spin_inverse(inverse, q, p):
+    """World inverse inertia applied to p."""
+    return turn(q, inverse @ turn_back(q, p))
+
+
+@ti.func
+def turned(th, q):
+    """q turned by the rotation vector th, normalised."""
+    angle = th.norm()
+    s = ti.f32(0.5)
+    if angle > 1e-6:
+        s = ti.sin(0.5 * angle) / angle
+    p = quaternion_product(ti.Vector([ti.cos(0.5 * angle), s * th[0], s * th[1], s * th[2]]), q)
+    return p / p.norm()
+
+
+@ti.kernel
+def solve_begin(S: BeginPack, pairs: ti.i32, joints: ti.i32, count: ti.i32, tune: Tuning):
+    """Wake what is hit; inertial targets and first guesses; rows per body; colours."""
+    ti.loop_config(serialize=True)
+    for _ in range(1):
+        begin(S, tune, pairs, joints, count)
+
+
+@ti.func
+def begin(S: ti.template(), tune: ti.template(), pairs, joints, count):
+    """The whole of solve_begin."""
+    wake_hit(S, pairs, count, tune)
+    zero = ti.Vector([0.0, 0.0, 0.0])
+    awake = 0
+    for b in range(count):
+        S.work_start[b + 1] = 0
+        S.work_joint_start[b + 1] = 0
+        S.work_colour[b] = -1
+        S.work_dx[b] = zero
+        S.work_dth[b] = zero
+        if S.body_state[b] == AWAKE:
+            awake += 1
+            body_begin(S, b, tune)
+    # rows of each body
+    active = 0
+    points = 0
+    for m in range(pairs):
+        if S.contact_count[m] > 0:
+            a, b = S.contact_body[m][0], S.contact_body[m][1]
+            moves_a = S.body_state[a] == AWAKE
+            moves_b = b >= 0 and S.body_state[ti.max(b, 0)] == AWAKE
+            if moves_a:
+                S.work_start[a + 1] += 1
+            if moves_b:
+                S.work_start[b + 1] += 1
+            if moves_a or moves_b:
+                S.work_active[active] = m
+                for k in range(POINTS):
+                    S.work_error[m * POINTS + k] = ti.Vector([1e30, 1e30])
+                active += 1
+                points += S.contact_count[m]
+    for j in range(joints):
+        joint_begin(S, j, tune)
+        a, b = S.row_body[j][0], S.row_body[j][1]
+        if S.body_state[a] == AWAKE:
+            S.work_joint_start[a + 1] += 1
+        if b >= 0 and S.body_state[ti.max(b, 0)] == AWAKE:
+            S.work_joint_start[b + 1] += 1
+    S.work_start[0] = 0
+    S.work_joint_start[0] = 0
+    for b in range(count):
+        S.work_start[b + 1] += S.work_start[b]
+        S.work_joint_start[b + 1] += S.work_joint_start[b]
+    for back in range(active):
+        m = S.work_active[active - 1 - back]
+        a, b = S.contact_body[m][0], S.contact_body[m][1]
+        if S.body_state[a] == AWAKE:
+            S.work_start[a + 1] -= 1
+            S.work_side[S.work_start[a + 1]] = 2 * m
+        if b >= 0 and S.body_state[ti.max(b, 0)] == AWAKE:
+            S.work_start[b + 1] -= 1
+            S.work_side[S.work_start[b + 1]] = 2 * m + 1
+    for back in range(joints):
+        j = joints - 1 - back
+        a, b = S.row_body[j][0], S.row_body[j][1]
+        if S.body_state[a] == AWAKE:
+            S.work_joint_start[a + 1] -= 1
+            S.work_joint_side[S.work_joint_start[a + 1]] = 2 * j
+        if b >= 0 and S.body_state[ti.max(b, 0)] == AWAKE:
+            S.work_joint_start[b + 1] -= 1
+            S.work_joint_side[S.work_joint_start[b + 1]] = 2 * j + 1
+    # start[b + 1] has come down to the beginning of b's rows: shift, and close the end
+    for b in range(count):
+        S.work_start[b] = S.work_start[b + 1]
+        S.work_joint_start[b] = S.work_joint_start[b + 1]
+    sides = 0
+    joint_sides = 0
+    for k in range(active):
+        m = S.work_active[k]
+        sides += ti.cast(S.body_state[S.contact_body[m][0]] == AWAKE, ti.i32)
+        if S.contact_body[m][1] >= 0:
+            sides += ti.cast(S.body_state[S.contact_body[m][1]] == AWAKE, ti.i32)
+    for j in range(joints):
+        joint_sides += ti.cast(S.body_state[S.row_body[j][0]] == AWAKE, ti.i32)
+        if S.row_body[j][1] >= 0:
+            joint_sides += ti.cast(S.body_state[S.row_body[j][1]] == AWAKE, ti.i32)
+    S.work_start[count] = sides
+    S.work_joint_start[count] = joint_sides
+    # greedy colours in index order
+    colours = 0
+    for c in range(COLOURS + 2):
+        S.work_colour_start[c] = 0
+    for b in range(count):
+        if S.body_state[b] == AWAKE:
+            used = ti.i64(0)
+            for s in range(S.work_start[b], S.work_start[b + 1]):
+                pair = S.contact_body[S.work_side[s] >> 1]
+                o = pair[0] + pair[1] - b
+                if o >= 0 and S.work_colour[ti.max(o, 0)] >= 0:
+                    used |= ti.i64(1) << S.work_colour[o]
+            for s in range(S.work_joint_start[b], S.work_joint_start[b + 1]):
+                pair = S.row_body[S.work_joint_side[s] >> 1]
+                o = pair[0] + pair[1] - b
+                if o >= 0 and S.work_colour[ti.max(o, 0)] >= 0:
+                    used |= ti.i64(1) << S.work_colour[o]
+            c = 0
+            while c < COLOURS and (used >> c) & 1 == 1:
+                c += 1
+            S.work_colour[b] = c
+            colours = ti.max(colours, c + 1)
+            S.work_colour_start[c + 1] += 1
+    for c in range(COLOURS + 1):
+        S.work_colour_start[c + 1] += S.work_colour_start[c]
+    for back in range(count):
+        b = count - 1 - back
+        if S.body_state[b] == AWAKE:
+            c = S.work_colour[b] + 1
+            S.work_colour_start[c] -= 1
+            S.work_order[S.work_colour_start[c]] = b
+    for c in range(COLOURS + 1):
+        S.work_colour_start[c] = S.work_colour_start[c + 1]
+    S.work_colour_start[COLOURS + 1] = awake
+    for c in range(COLOURS + 1):
+        if c >= colours:
+            S.work_colour_start[c] = awake
+    S.work_count[0] = awake
+    S.work_count[1] = colours
+    S.work_count[2] = points
+    S.work_count[3] = active
+
+
+@ti.func
+def body_begin(S: ti.template(), b, tune: ti.template()):
+    """Inertial target and first guess of an awake body (VBD's adaptive guess: only as much of gravity as it fell with last step)."""
+    h = tune.h
+    down = ti.Vector([0.0, -tune.gravity, 0.0])
+    push = S.work_acceleration[b]
+    v, q = S.body_v[b], S.body_q[b]
+    inertia = S.body_inertia[b]
+    R = ti.Matrix.cols([turn(q, ti.Vector([1.0, 0.0, 0.0])), turn(q, ti.Vector([0.0, 1.0, 0.0])), turn(q, ti.Vector([0.0, 0.0, 1.0]))])
+    S.work_inertia[b] = R @ inertia @ R.transpose()
+    L = S.body_spin[b] + h * S.work_twist[b]
+    w = spin_inverse(S.body_inertia_inverse[b], q, L)
+    for _ in range(3):  # implicit midpoint
+        w = spin_inverse(S.body_inertia_inverse[b], turned(0.5 * h * w, q), L)
+    S.work_y[b] = h * v + h * h * (down + push)
+    S.work_yth[b] = h * w
+    fell = ti.f32(0.0)
+    if tune.gravity > 0.0:
+        fell = ti.min(ti.max((S.body_v_before[b][1] - v[1]) / (h * tune.gravity), 0.0), 1.0)
+    S.work_dx[b] = h * v + h * h * (fell * down + push)
+    S.work_dth[b] = h * w
+
+
+@ti.func
+def ldl(A):
+    """LDL^T of a symmetric positive 3x3: (l10, l20, l21), (1/d0, 1/d1, 1/d2)."""
+    i0 = 1.0 / A[0, 0]
+    l10 = A[1, 0] * i0
+    l20 = A[2, 0] * i0
+    d1 = A[1, 1] - l10 * A[1, 0]
+    i1 = 1.0 / d1
+    e = A[2, 1] - l20 * A[1, 0]
+    l21 = e * i1
+    i2 = 1.0 / (A[2, 2] - l20 * A[2, 0] - l21 * e)
+    return ti.Vector([l10, l20, l21]), ti.Vector([i0, i1, i2])
+
+
+@ti.func
+def ldl_solve(l, i, r):
+    """Solution of the factored system."""
+    y1 = r[1] - l[0] * r[0]
+    y2 = r[2] - l[1] * r[0] - l[2] * y1
+    x2 = y2 * i[2]
+    x1 = y1 * i[1] - l[2] * x2
+    return ti.Vector([r[0] * i[0] - l[0] * x1 - l[1] * x2, x1, x2])
+
+
+@ti.func
+def cross_matrix(r):
+    """[r] with [r] p = r x p."""
+    return ti.Matrix([[0.0, -r[2], r[1]], [r[2], 0.0, -r[0]], [-r[1], r[0], 0.0]])
+
+
+@ti.func
+def body_solve(S: ti.template(), tune: ti.template(), b):
+    """One block: move body b to the minimum of its own six unknowns.
+
+    A Newton step that closes a gap has not seen that contact's force; the dual update would then take twice the force needed, the next
+    step open the gap again, and so on in turn, ending on a large force that nothing felt. Hence a second step."""
+    closed = 1
+    tries = 0
+    while closed == 1 and tries < 2:
+        dx, dth = S.work_dx[b], S.work_dth[b]
+        body_newton(S, tune, b)
+        closed = gap_closed(S, tune, b, dx, dth)
+        tries += 1
+
+
+@ti.func
+def gap_closed(S: ti.template(), tune: ti.template(), b, dx, dth):
+    """1 if a point of body b that was free at (dx, dth) is pressed now."""
+    closed = 0
+    for s in range(S.work_start[b], S.work_start[b + 1]):
+        side = S.work_side[s]
+        c = side >> 1
+        is_b = side & 1
+        o = S.contact_body[c][1 - is_b]
+        sign = ti.f32(2 * is_b - 1)
+        n = S.contact_normal[c]
+        for k in range(S.contact_count[c]):
+            at = c * POINTS + k
+            arm, arm_o = S.contact_arm_a[at], S.contact_arm_b[at]
+            if is_b == 1:
+                arm, arm_o = arm_o, arm
+            other = ti.Vector([0.0, 0.0, 0.0])
+            if o >= 0:
+                other = S.work_dx[o] + S.work_dth[o].cross(arm_o)
+            c_0 = S.contact_separation[at]
+            if c_0 < 0.0:
+                c_0 *= 1.0 - tune.alpha
+            before = c_0 + n.dot(sign * (dx + dth.cross(arm) - other))
+            after = c_0 + n.dot(sign * (S.work_dx[b] + S.work_dth[b].cross(arm) - other))
+            lam, pen = S.contact_force_n[at], S.contact_penalty[at][0]
+            if pen * before + lam >= 0.0 and pen * after + lam < 0.0:
+                closed = 1
+    return closed
+
+
+@ti.func
+def body_newton(S: ti.template(), tune: ti.template(), b):
+    """Gather the rows of body b and take one Newton step."""
+    i2 = 1.0 / (tune.h * tune.h)
+    m = S.body_mass[b] * i2
+    dx, dth = S.work_dx[b], S.work_dth[b]
+    g_x = m * (dx - S.work_y[b])
+    g_a = i2 * (S.work_inertia[b] @ (dth - S.work_yth[b]))
+    one = ti.Matrix.identity(ti.f32, 3)
+    A = m * one  # translation
+    B = ti.Matrix.zero(ti.f32, 3, 3)  # rotation by translation
+    D = i2 * S.work_inertia[b]
+    for s in range(S.work_start[b], S.work_start[b + 1]):
+        side = S.work_side[s]
+        c = side >> 1
+        is_b = side & 1
+        o = S.contact_body[c][1 - is_b]
+        x_o = ti.Vector([0.0, 0.0, 0.0])
+        th_o = ti.Vector([0.0, 0.0, 0.0])
+        if o >= 0:
+            x_o, th_o = S.work_dx[o], S.work_dth[o]
+        sign = ti.f32(2 * is_b - 1)
+        n, mu = S.contact_normal[c], S.contact_friction[c]
+        sum_t = ti.f32(0.0)
+        sum_n = ti.f32(0.0)
+        sum_m = ti.Vector([0.0, 0.0, 0.0])
+        for k in range(S.contact_count[c]):
+            at = c * POINTS + k
+            arm, arm_o = S.contact_arm_a[at], S.contact_arm_b[at]
+            if is_b == 1:
+                arm, arm_o = arm_o, arm
+            d = sign * (dx + dth.cross(arm) - x_o - th_o.cross(arm_o))
+            c_n, c_t = contact_error(S.contact_separation[at], S.contact_slip[at], d, n, tune.alpha)
+            penalty, lambda_n = S.contact_penalty[at], S.contact_force_n[at]
+            f_n, f_t, cone = contact_force(c_n, c_t, lambda_n, S.contact_force_t[at], penalty, mu)
+            k_n, k_t = contact_stiffness(c_n, f_n, lambda_n, cone, penalty, tune.penalty_min)
+            f = sign * (f_n * n + f_t)
+            g_x += f
+            g_a += arm.cross(f)
+            q = arm.cross(n)
+            sum_t += k_t
+            sum_n += k_n - k_t
+            sum_m += (k_n - k_t) * q
+            B += k_t * cross_matrix(arm)
+            D += k_t * (arm.norm_sqr() * one - arm.outer_product(arm)) + (k_n - k_t) * q.outer_product(q)
+        A += sum_t * one + sum_n * n.outer_product(n)
+        B += sum_m.outer_product(n)
+    for s in range(S.work_joint_start[b], S.work_joint_start[b + 1]):
+        side = S.work_joint_side[s]
+        j = side >> 1
+        is_b = side & 1
+        sign = ti.f32(2 * is_b - 1)
+        arm = S.row_arm_a[j]
+        if is_b == 1:
+            arm = S.row_arm_b[j]
+        e = joint_now(S, j)
+        F, K = joint_force(S, j, e)
+        U = S.row_frame[j].transpose()
+        f = sign * (U @ ti.Vector([F[0], F[1], F[2]]))
+        g_x += f
+        g_a += arm.cross(f) + sign * (U @ ti.Vector([F[3], F[4], F[5]]))
+        for i in ti.static(range(3)):
+            u = ti.Vector([U[0, i], U[1, i], U[2, i]])
+            q = arm.cross(u)
+            A += K[i] * u.outer_product(u)
+            B += K[i] * q.outer_product(u)
+            D += K[i] * q.outer_product(q) + K[i + 3] * u.outer_product(u)
+    # eliminate the translation: C = D - B A^-1 B^T
+    l, i = ldl(A)
+    X = ti.Matrix.cols([ldl_solve(l, i, ti.Vector([B[k, 0], B[k, 1], B[k, 2]])) for k in ti.static(range(3))])
+    C = D - B @ X
+    g = ldl_solve(l, i, g_x)
+    l_c, i_c = ldl(C)
+    a = ldl_solve(l_c, i_c, g_a - B @ g)
+    S.work_dth[b] = dth - a
+    S.work_dx[b] = dx - (g - X @ a)
+
+
+@ti.func
+def relative_motion(S: ti.template(), a, b, arm_a, arm_b):
+    """d of sim/contact.py."""
+    d = -(S.work_dx[a] + S.work_dth[a].cross(arm_a))
+    if b >= 0:
+        d += S.work_dx[b] + S.work_dth[b].cross(arm_b)
+    return d
+
+
+@ti.func
+def joint_now(S: ti.template(), j):
+    """e of joint j with the motion so far."""
+    a, b = S.row_body[j][0], S.row_body[j][1]
+    turned_by = -S.work_dth[a]
+    if b >= 0:
+        turned_by += S.work_dth[b]
+    return joint_error(S, j, relative_motion(S, a, b, S.row_arm_a[j], S.row_arm_b[j]), turned_by)
+
+
+@ti.func
+def row_dual(S: ti.template(), tune: ti.template(), m):
+    """Multipliers take the force; penalties grow."""
+    a, b = S.contact_body[m][0], S.contact_body[m][1]
+    n, mu = S.contact_normal[m], S.contact_friction[m]
+    for k in range(S.contact_count[m]):
+        at = m * POINTS + k
+        d = relative_motion(S, a, b, S.contact_arm_a[at], S.contact_arm_b[at])
+        c_n, c_t = contact_error(S.contact_separation[at], S.contact_slip[at], d, n, tune.alpha)
+        penalty = S.contact_penalty[at]
+        f_n, f_t, s = contact_force(c_n, c_t, S.contact_force_n[at], S.contact_force_t[at], penalty, mu)
+        S.contact_force_n[at] = f_n
+        S.contact_force_t[at] = f_t
+        error = ti.Vector([ti.abs(c_n), c_t.norm()])
+        S.contact_penalty[at] = penalty_grown(
+            penalty, error, S.work_error[at], f_n, s, tune.beta, tune.force_scale, tune.penalty_max
+        )
+        S.work_error[at] = error
+
+
+@ti.func
+def joint_dual(S: ti.template(), tune: ti.template(), j):
+    """Multipliers take the force; penalties grow, those of rotation in the same proportion at the scene's length."""
+    e = joint_now(S, j)
+    F, _ = joint_force(S, j, e)
+    S.joint_force[j] = F
+    size = tune.length
+    for i in ti.static(range(6)):
+        unit = ti.f32(1.0)
+        if ti.static(i > 2):
+            unit = size
+        grow = tune.beta * (1.0 + ti.abs(F[i]) / (unit * tune.force_scale)) * ti.abs(e[i]) * unit * unit * unit
+        S.joint_penalty[j][i] = ti.min(S.joint_penalty[j][i] + grow, tune.penalty_max * unit * unit)
+
+
+@ti.kernel
+def solve_serial(S: SolvePack, iterations: ti.i32, awake: ti.i32, active: ti.i32, joints: ti.i32, tune: Tuning):
+    """All sweeps in one task."""
+    ti.loop_config(serialize=True)
+    for _ in range(iterations):
+        for k in range(awake):
+            body_solve(S, tune, S.work_order[k])
+        for k in range(active):
+            row_dual(S, tune, S.work_active[k])
+        for j in range(joints):
+            joint_dual(S, tune, j)
+
+
+@ti.kernel
+def solve_colour(S: SolvePack, begin: ti.i32, end: ti.i32, tune: Tuning):
+    """Bodies of one colour, in parallel."""
+    for k in range(begin, end):
+        body_solve(S, tune, S.work_order[k])
+
+
+@ti.kernel
+def solve_dual(S: SolvePack, active: ti.i32, joints: ti.i32, tune: Tuning):
+    """Dual update of all rows, in parallel."""
+    for k in range(active):
+        row_dual(S, tune, S.work_active[k])
+    for j in range(joints):
+        joint_dual(S, tune, j)
+
+
+@ti.kernel
+def solve_end(S: EndPack, pairs: ti.i32, joints: ti.i32, count: ti.i32, tune: Tuning):
+    """Forces on fragments, energy, slip, velocities and poses, sleep."""
+    ti.loop_config(serialize=True)
+    for _ in range(1):
+        finish(S, tune, pairs, joints, count)
+
+
+@ti.func
+def finish(S: ti.template(), tune: ti.template(), pairs, joints, count):
+    """The whole of solve_end."""
+    h = tune.h
+    zero = ti.Vector([0.0, 0.0, 0.0])
+    for f in range(count):
+        S.fragment_force[f] = zero
+        S.fragment_moment[f] = zero
+        S.work_load[f] = zero
+        S.work_load_moment[f] = zero
+        S.work_load_size[f] = 0.0
+    for m in range(pairs):
+        for k in range(S.contact_count[m]):
+            at = m * POINTS + k
+            a, b = S.contact_body[m][0], S.contact_body[m][1]
+            n = S.contact_normal[m]
+            f_n, f_t = S.contact_force_n[at], S.contact_force_t[at]
+            on_b = -(f_n * n + f_t)
+            push_fragment(S, S.hull_fragment[S.contact_pair[m][0]], a, S.contact_arm_a[at], -on_b)
+            if b >= 0:
+                push_fragment(S, S.hull_fragment[S.contact_pair[m][1]], b, S.contact_arm_b[at], on_b)
+            d = relative_motion(S, a, b, S.contact_arm_a[at], S.contact_arm_b[at])
+            slip = S.contact_slip[at] + d - n.dot(d) * n
+            held = f_t.norm() < 0.999 * S.contact_friction[m] * -f_n and slip.norm() < tune.stick
+            S.contact_slip[at] = slip if held else zero
+    plastic = ti.f64(0.0)
+    elastic = ti.f64(0.0)
+    for j in range(joints):
+        e = joint_now(S, j)
+        U = S.row_frame[j].transpose()
+        F = S.joint_force[j]
+        on_b = -(U @ ti.Vector([F[0], F[1], F[2]]))
+        twist = -(U @ ti.Vector([F[3], F[4], F[5]]))
+        a, b = S.row_body[j][0], S.row_body[j][1]
+        push_fragment(S, S.joint_fragment[j][0], a, S.row_arm_a[j], -on_b)
+        S.fragment_moment[S.joint_fragment[j][0]] -= twist
+        S.work_load_moment[a] -= twist
+        if b >= 0:
+            push_fragment(S, S.joint_fragment[j][1], b, S.row_arm_b[j], on_b)
+            S.fragment_moment[S.joint_fragment[j][1]] += twist
+            S.work_load_moment[b] += twist
+        plastic += ti.cast(joint_return(S, j, e), ti.f64)
+        for i in ti.static(range(6)):
+            elastic += ti.cast(0.5 * F[i] * F[i] / S.joint_stiffness[j][i], ti.f64)
+    integrator = ti.f64(0.0)
+    kinetic = ti.f64(0.0)
+    external = ti.f64(0.0)
+    for b in range(count):
+        if S.body_state[b] == AWAKE:
+            dx, dth = S.work_dx[b], S.work_dth[b]
+            angle = dth.norm()
+            if angle > tune.turn_max:
+                dth *= tune.turn_max / angle
+            mass = S.body_mass[b]
+            v0, v1 = S.body_v[b], dx / h
+            push = ti.Vector([0.0, -tune.gravity, 0.0]) + S.work_acceleration[b]
+            w0 = S.body_w[b]
+            L0 = S.body_spin[b]
+            L1 = L0 + S.work_inertia[b] @ ((dth - S.work_yth[b]) / h) + h * S.work_twist[b]
+            q = turned(dth, S.body_q[b])
+            w1 = spin_inverse(S.body_inertia_inverse[b], q, L1)
+            integrator += ti.cast(0.5 * h * mass * push.dot(v1 - v0), ti.f64)
+            kinetic += ti.cast(0.5 * mass * (v1 - v0).dot(v1 + v0) + 0.5 * (L1.dot(w1) - L0.dot(w0)), ti.f64)
+            external += ti.cast(mass * S.work_acceleration[b].dot(dx) + S.work_twist[b].dot(dth), ti.f64)
+            S.body_x[b] += ti.cast(dx, ti.f64)
+            S.body_q[b] = q
+            S.body_v_before[b] = v0
+            S.body_v[b] = v1
+            S.body_w[b] = w1
+            S.body_spin[b] = L1
+            calm_count(S, b, tune)
+    friction = ti.f64(0.0)
+    pressed = ti.f64(0.0)
+    for m in range(pairs):
+        a, b = S.contact_body[m][0], S.contact_body[m][1]
+        n = S.contact_normal[m]
+        for k in range(S.contact_count[m]):
+            at = m * POINTS + k
+            u = -(S.body_v[a] + S.body_w[a].cross(S.contact_arm_a[at]))
+            if b >= 0:
+                u += S.body_v[b] + S.body_w[b].cross(S.contact_arm_b[at])
+            mean = 0.5 * h * (u + S.contact_approach[at])
+            friction += ti.cast(S.contact_force_t[at].dot(mean), ti.f64)
+            pressed += ti.cast(S.contact_force_n[at] * n.dot(mean), ti.f64)
+    sleepers_choose(S, pairs, joints, count, tune)
+    S.work_term[0] = friction
+    S.work_term[1] = pressed
+    S.work_term[2] = integrator
+    S.work_term[3] = plastic
+    S.work_term[4] = elastic
+    S.work_term[5] = external
+    S.work_term[6] = kinetic
+
+
+@ti.func
+def push_fragment(S: ti.template(), f, b, arm, force):
+    """Add a force at `arm` from body b's centre to fragment f and to b."""
+    S.fragment_force[f] += force
+    S.fragment_moment[f] += (arm - turn(S.body_q[b], S.fragment_offset[f])).cross(force)
+    S.work_load[b] += force
+    S.work_load_moment[b] += arm.cross(force)
+    S.work_load_size[b] += force.norm()
