@@ -92,6 +92,8 @@ def joints_of(c: Collapse, bond: np.ndarray) -> Joints:
     """Bonds between bodies of which only the bars are left."""
     limit = HINGE_SHARE * c.section.bars[bond] * np.maximum(c.breakage.strength[bond], 1e-3)[:, None]
     b = c.bonds
+    # shear at the hinge bends the next section over the length of the piece: it must not yield there either
+    limit[:, 1:3] = np.minimum(limit[:, 1:3], limit[:, :3:-1] / b.length[bond, None])
     return Joints(
         bond.astype(np.int32), b.fragment_a[bond], b.fragment_b[bond], b.centroid[bond], b.normal[bond], b.axis[bond],
         c.section.bar_stiffness[bond], limit,
