@@ -37,7 +37,7 @@ def test_plain_section():
         ([-30e6, 0, 0, 0, 0, 0], COMPRESSION), ([0, 4.7e6 / 1.2, 0, 0, 0, 0], SHEAR), ([0, 0, -4.7e6 / 1.2, 0, 0, 0], SHEAR),
     ):
         U, got = demand(CONCRETE, q)
-        assert U == pytest.approx(1.0, rel=1e-9) and got == mode
+        assert pytest.approx(1.0, rel=1e-9) == U and got == mode
 
 
 def test_pressure_holds_a_shear_crack():
