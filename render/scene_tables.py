@@ -45,6 +45,7 @@ def body_table(shot: Shot, fragments: Fragments, seeds: Seeds | None) -> np.ndar
     table[count, 3:5] = (1, len(fragments.material_name))
     if seeds is not None:
         pieces = np.arange(len(seeds.radius))
+        table[count + 1:, :3] = seeds.position  # a loose piece rests where it was shed
         table[count + 1:, 3] = 0.8 + 0.35 * hashing.uniform(shot.seed, "draw/debris tone", pieces)
         table[count + 1:, 4] = seeds.material
         table[count + 1:, 5] = hashing.uniform(shot.seed, "draw/debris", pieces)
