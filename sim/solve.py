@@ -10,9 +10,8 @@ In: World, h, Settings, accelerations. Out: the World one step later.
     end            v = (x - x0)/h;  L += I (theta - y_theta)/h, w = I^-1 L;  q = exp(theta) q0
 
 Rows are in sim/contact.py and sim/joint.py, kernels in sim/sweep.py. Below `SERIAL_POINTS` contact points the whole solve is one
-serial task: a parallel
-loop costs 0.2 ms to start and a step has a hundred; above it each colour is a parallel loop. Both give the same bits
-(fast_math is off, every sum has a fixed order). One thread gathers a body's rows however many there are.
+serial task: a parallel loop costs 0.2 ms to start and a step has a hundred; above it each colour is a parallel loop. Both give
+the same bits (fast_math is off, every sum has a fixed order). One thread gathers a body's rows however many there are.
 
 Energy of a step, from d(KE) = sum of impulses times mean velocity, which is exact for v and exact to O(h) for w:
     friction, contact  - J . (u0 + u1) / 2 of each point, u the relative velocity there: what the tangential, normal impulses take [J]

@@ -169,15 +169,17 @@ def test_split_keeps_momentum():
 
 
 def test_overlap_at_birth_opens_slowly():
-    """Two pieces that crack apart while 4 cm into each other part at no more than the relaxing speed plus f32 noise: nothing pops."""
+    """Two pieces crack apart 4 cm into each other: they start below the relaxing speed 0.025 sqrt(g L) = 5.5 cm/s, and part in the end."""
     from sim.world import bodies_split
 
     scene = boxes([[0, 0.25, 0], [0.46, 0.25, 0]], [[0.25] * 3] * 2)
     world = place(Scene(scene, None, None, np.zeros(2, np.int32), np.zeros(2, bool)))
     run(world, 60)
     bodies_split(world, np.arange(2, dtype=np.int32), np.zeros(2, bool))
-    fastest = max(np.abs(run(world, 1).v[:, 0]).max() for _ in range(60))
-    assert fastest < 0.1
+    assert max(np.abs(run(world, 1).v[:, 0]).max() for _ in range(5)) < 0.04  # 0.06 without the allowance
+    assert max(np.abs(run(world, 1).v[:, 0]).max() for _ in range(60)) < 0.07
+    x = run(world, 60).x[:, 0]
+    assert x[1] - x[0] > 0.498
 
 
 @pytest.mark.parametrize("share", [1.2, 0.9])
