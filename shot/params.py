@@ -116,14 +116,19 @@ class Sim(Table):
     gravity: float = param(9.81, "m/s2", "pull downwards", ge=0, le=100)
     steps_scale: int = param(1, "", "multiplies the ceil(60 / fps) steps of a frame; 2 halves the time step", ge=1, le=16)
     contact_iterations: int = param(10, "", "coloured sweeps of the contact solver; fewer is softer", ge=1, le=100)
-    break_rounds: int = param(8, "", "rounds of breaking within impact_time; limits how fast a crack runs, 0 lets nothing break", ge=0, le=256)
+    break_rounds: int = param(
+        8, "", "rounds of breaking within impact_time; limits how fast a crack runs, 0 lets nothing break", ge=0, le=256
+    )
     stress_tolerance: float = param(1e-3, "", "relative residual at which the stress solve stops", gt=0, le=0.1)
     stress_iterations: int = param(60, "", "most iterations of one stress solve", ge=1, le=2000)
-    rest_load: float = param(0.5, "", "share of its strength that any bond carries at most while the building stands: what exceeds it was relieved "
-                             "when it was built", gt=0, le=1)
+    rest_load: float = param(
+        0.5, "", "share of its strength that any bond carries at most while the building stands: what exceeds it was relieved "
+        "when it was built", gt=0, le=1,
+    )
     impact_time: float = param(1 / 72, "s", "time over which an impact presses; shorter shatters more", gt=0, le=1)
     dynamic: bool = param(True, "", "inertia in the stress of clusters that were hit, cut or split; off is quasi-static")
     friction_ground: float = param(0.7, "", "friction of the ground; lower lets rubble run out further", ge=0, le=2)
+    rolling: float = param(0.1, "", "rolling resistance of broken pieces, lever over piece size; higher steepens heaps and stops stragglers", ge=0, le=1)
     sleep_speed: float = param(0.05, "m/s", "slower pieces fall asleep after sleep_time", ge=0, le=10)
     sleep_time: float = param(0.5, "s", "how long a piece must be slow before it sleeps", gt=0, le=10)
     hinge_rotation: float = param(0.12, "rad", "rotation at which the bars of a hinge rupture", gt=0, le=2)

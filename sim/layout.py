@@ -95,6 +95,7 @@ TUNING = {  # scalars of one step; see sim/solve.py for how they follow from the
     "turn_max": ti.f32,  # [rad] in a step
     "sleep_speed": ti.f32,  # [m/s]
     "sleep_time": ti.f32,  # [s]
+    "rolling": ti.f32,  # [m] lever of the rolling resistance
 }
 Tuning = ti.types.struct(**TUNING)
 HULL = {

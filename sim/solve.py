@@ -44,6 +44,8 @@ RELAX = 0.025  # speed at which a birth overlap opens, in sqrt(g L): 5 cm/s at h
 TURN_MAX = 0.8  # [rad] in a step
 
 ENERGY = ("friction", "contact", "integrator", "plastic", "elastic", "work", "kinetic")
+
+
 def contact_step(world: World, h: float, settings: Settings, acceleration: np.ndarray | None = None) -> None:
     """Advance all bodies by h seconds. acceleration (F, 3) [m/s2] per fragment, beside gravity, or None.
 
@@ -69,7 +71,7 @@ def contact_step(world: World, h: float, settings: Settings, acceleration: np.nd
                 solve_colour(solve, int(ends[c]), int(ends[c + 1]), tune)
             solve_dual(solve, active, joints, tune)
     solve_end(work.pack(world, EndPack, into), pairs, joints, count, tune)
-    world.contact_now, world.contact_count, world.h = into, pairs, h
+    world.contact_now, world.contact_count = into, pairs
     world.energy = dict(zip(ENERGY, work.array["term"].to_numpy().tolist(), strict=True))
     if not np.isfinite(world.energy["integrator"]):
         bad = np.flatnonzero(~np.isfinite(world.body.array["x"].to_numpy()).all(axis=1))
@@ -122,9 +124,10 @@ class Work:
 
 def work_of(world: World) -> Work:
     """The world's scratch, made when missing or outgrown."""
-    if world.work is None or world.work.joints != world.joint.size:
-        world.work = Work(world)
-    return world.work
+    work = world.work
+    if work is None or work.joints != world.joint.size:
+        work = world.work = Work(world)
+    return work
 
 
 def tuning(world: World, h: float, settings: Settings):
@@ -137,7 +140,7 @@ def tuning(world: World, h: float, settings: Settings):
         relax=RELAX * float(np.sqrt(settings.gravity * size)) * h,
         alpha=ALPHA, gamma=GAMMA, force_decay=FORCE_DECAY, beta=BETA * stiffness / size, force_scale=FORCE_SCALE * stiffness * size,
         penalty_min=PENALTY_MIN * stiffness, penalty_max=PENALTY_MAX * stiffness, length=size, turn_max=TURN_MAX,
-        sleep_speed=settings.sleep_speed, sleep_time=settings.sleep_time,
+        sleep_speed=settings.sleep_speed, sleep_time=settings.sleep_time, rolling=settings.rolling * size,
     )
 
 

@@ -495,6 +495,7 @@ def finish(S: ti.template(), tune: ti.template(), pairs, joints, count):
     integrator = ti.f64(0.0)
     kinetic = ti.f64(0.0)
     external = ti.f64(0.0)
+    rolled = ti.f64(0.0)
     for b in range(count):
         if S.body_state[b] == AWAKE:
             dx, dth = S.work_dx[b], S.work_dth[b]
@@ -509,6 +510,14 @@ def finish(S: ti.template(), tune: ti.template(), pairs, joints, count):
             L1 = L0 + S.work_inertia[b] @ ((dth - S.work_yth[b]) / h) + h * S.work_twist[b]
             q = turned(dth, S.body_q[b])
             w1 = spin_inverse(S.body_inertia_inverse[b], q, L1)
+            # rolling resistance: what presses on a rough piece turns it back with a lever of tune.rolling, never past rest
+            resisted = h * tune.rolling * S.work_load_size[b]
+            spun = L1.norm()
+            if resisted > 0.0 and spun > 0.0:
+                kept = 1.0 - ti.min(1.0, resisted / spun)
+                rolled += ti.cast(0.5 * (1.0 - kept * kept) * L1.dot(w1), ti.f64)
+                L1 *= kept
+                w1 *= kept
             integrator += ti.cast(0.5 * h * mass * push.dot(v1 - v0), ti.f64)
             kinetic += ti.cast(0.5 * mass * (v1 - v0).dot(v1 + v0) + 0.5 * (L1.dot(w1) - L0.dot(w0)), ti.f64)
             external += ti.cast(mass * S.work_acceleration[b].dot(dx) + S.work_twist[b].dot(dth), ti.f64)
@@ -533,7 +542,7 @@ def finish(S: ti.template(), tune: ti.template(), pairs, joints, count):
             friction += ti.cast(S.contact_force_t[at].dot(mean), ti.f64)
             pressed += ti.cast(S.contact_force_n[at] * n.dot(mean), ti.f64)
     sleepers_choose(S, pairs, joints, count, tune)
-    S.work_term[0] = friction
+    S.work_term[0] = friction + rolled
     S.work_term[1] = pressed
     S.work_term[2] = integrator
     S.work_term[3] = plastic

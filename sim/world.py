@@ -29,6 +29,7 @@ relative to a centre of mass. Arrays are ti.ndarray in argument packs: another s
 
 import hashlib
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import taichi as ti
@@ -37,6 +38,9 @@ from shot.results import Fragments
 from shot.rotation import conjugate, rotate
 from sim.hull import HullTable, hull_table
 from sim.layout import ASLEEP, AWAKE, BODY, CONTACT, EMPTY, FIXED, FRAGMENT, JOINT, PER_POINT, POINTS
+
+if TYPE_CHECKING:
+    from sim.solve import Work
 
 
 @dataclass
@@ -103,6 +107,7 @@ class Settings:
     friction_ground: float
     sleep_speed: float  # [m/s]
     sleep_time: float  # [s]
+    rolling: float = 0.0  # lever of the rolling resistance over the median size; hinges press too
 
 
 class World:
@@ -130,7 +135,7 @@ class World:
         self.com = self.rest.copy()
         self.energy: dict[str, float] = {}
         self.snapshot: dict | None = None
-        self.work = None  # scratch of sim/solve.py, rebuilt when missing, no part of the state
+        self.work: Work | None = None  # scratch of sim/solve.py, rebuilt when missing, no part of the state
         self.fragment.array["friction"].from_numpy(np.asarray(friction, np.float32))
         self.fragment.array["mass"].from_numpy(self.rest_mass.astype(np.float32))
 

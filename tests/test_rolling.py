@@ -1,0 +1,45 @@
+"""Rolling resistance: what presses on a piece turns it back, and never past rest."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bench.contact import Scene, boxes, place
+from tests.test_contact import G, H, run, settings
+
+pytestmark = pytest.mark.usefixtures("taichi")
+
+
+def spinning_box(spin: float):
+    """A box on the ground, without friction, turning about the vertical."""
+    world = place(Scene(boxes([[0, 0.25, 0]], [[0.25, 0.25, 0.25]])), 0.0)
+    b = run(world, 30, settings(friction=0.0))
+    from sim.world import bodies_write
+
+    bodies_write(world, b.x, b.q, b.v * 0, np.array([[0.0, spin, 0.0]]))
+    return world
+
+
+def test_spin_decays_as_a_constant_moment_and_stops():
+    """dw/dt = -rolling size m g / I with I = m (a^2 + b^2) / 12; then exactly at rest. 2 % for the contact force's own ripple."""
+    lever, size = 0.1, 0.5  # the median size of one box is its side
+    how = replace(settings(friction=0.0), rolling=lever)
+    world = spinning_box(6.0)
+    first, steps = run(world, 5, how).w[0, 1], 10
+    last = run(world, steps, how).w[0, 1]
+    rate = lever * size * G / (2 * size**2 / 12)
+    assert (first - last) / (steps * H) == pytest.approx(rate, rel=0.02)
+    assert abs(run(world, 60, how).w[0, 1]) < 1e-3
+
+
+def test_free_spin_is_untouched():
+    """Nothing presses on a piece in the air: w is kept."""
+    world = place(Scene(boxes([[0, 50, 0]], [[0.25] * 3])))
+    from sim.world import bodies_read, bodies_write
+
+    b = bodies_read(world)
+    bodies_write(world, b.x, b.q, b.v, np.array([[0.0, 3.0, 0.0]]))
+    assert run(world, 30, replace(settings(gravity=0.0), rolling=0.5)).w[0, 1] == pytest.approx(3.0, rel=1e-6)
