@@ -3,8 +3,8 @@
 In: one frame of `Guides` and its static part. Out: (C, H, W) float32, channels in the order of CHANNELS; normalising to
 mean 0 and deviation 1 is part of the network. Lengths enter as the footprint of a pixel, so that the same surface at twice
 the resolution looks to the network like one at half the distance. Fragment ids enter as a hash whose salt changes with
-every training crop: neighbours can be told apart, no id can be learnt by heart. Dust has no channel: the network refines
-solids, and its references hold no dust.
+every training crop: neighbours can be told apart, no id can be learnt by heart. Light and albedo enter in the same log
+code, so their difference is illumination. Dust has no channel: the network refines solids, and its references hold no dust.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neural.colour import encode
+from neural.colour import decode_display, encode
 from shot.errors import ShotError
 from shot.hashing import uniform
 from shot.results import Guides
@@ -62,7 +62,7 @@ def guide_channels(arrays: dict[str, np.ndarray], lens: Lens, salt: int = 0) -> 
     motion = np.hypot(*np.moveaxis(arrays["motion_backward"].astype(np.float32), -1, 0))
     planes = [
         *np.moveaxis(encode(arrays["solid"].astype(np.float32) * lens.exposure), -1, 0),
-        *np.moveaxis(arrays["albedo"].astype(np.float32) / 255, -1, 0),
+        *np.moveaxis(encode(decode_display(arrays["albedo"].astype(np.float32) / 255)), -1, 0),
         *np.moveaxis(toward, -1, 0),
         np.log2(footprint),
         0.05 / (0.05 + footprint),

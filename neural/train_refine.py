@@ -7,9 +7,10 @@ regression.onnx with its json beside the data. One trunk learns the conditional 
 encode(raster); then two branches of equal length start from it: `regression` goes on as it is, `refiner` learns the flow
 z_t = (1 - t) r + t s n for all t, with s the deviation of what the trunk leaves unexplained (after CorrDiff, Mardani et al.
 2025: the mean by regression, the rest by diffusion). Loss: squared error of the clean residual over t^2 + 0.1, plus a tenth
-of the absolute error of its gradients. The carried previous residual is imitated by a degraded true one: blurred as
-sub-pixel warping blurs, with wrong low frequencies, noise and holes, absent in a third of the crops. Run again it resumes
-at its last checkpoint; every draw is hashed from the step, so the result does not depend on where it stopped.
+of the absolute error of its gradients. Light and paint of every crop are scaled at random. The carried previous residual is
+imitated by a degraded true one: blurred as sub-pixel warping blurs, with wrong low frequencies, noise and holes, absent in
+half of the crops. Run again it resumes at its last checkpoint; every draw is hashed from the step, so the result does not
+depend on where it stopped.
 """
 
 from __future__ import annotations
@@ -25,21 +26,22 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from neural.colour import encode
+from neural.colour import decode, encode
 from neural.guide_tensor import CHANNELS, guide_channels, lens_of
 from neural.refiner_network import RefinerNetwork, onnx_export, parameter_count
 from neural.training_shots import Take, takes
 from shot.frames import FrameFolder
-from shot.hashing import hashed, stream_key
+from shot.hashing import hashed, normal, stream_key
 from shot.results import Guides
 
 CROP, BATCH = 96, 8
 RATE, WARM_UP = 1.5e-3, 200
 AVERAGE = 0.999  # of the weights that are kept
 TIME_LOW, TIME_ONE = 0.2, 0.25  # lowest t, and share of samples at t = 1 exactly
-PREVIOUS_ABSENT = 0.35
+PREVIOUS_ABSENT = 0.5
 CHECKPOINT = 500
 SEED = 7
+ALBEDO = slice(CHANNELS.index("albedo_r"), CHANNELS.index("albedo_b") + 1)
 
 
 def main() -> None:
@@ -71,9 +73,9 @@ def main() -> None:
 class Picture:
     """One training frame in memory."""
 
-    channels: np.ndarray  # (C, H, W) f16, id channels empty
+    channels: np.ndarray  # (C, H, W) f16
     identity: np.ndarray  # (H, W) i32
-    residual: np.ndarray  # (3, H, W) f16 code units
+    reference: np.ndarray  # (3, H, W) f16 log code
     coverage: np.ndarray  # (H, W) f16
     spots: np.ndarray  # (N) flat indices of pixels of the building
 
@@ -97,18 +99,18 @@ def picture_read(data: Path, take: Take, frame: int) -> Picture:
     arrays = guides.frame(frame)
     lens = lens_of(guides.folder.get("static"), frame - take.shot.first, arrays["id"].shape[0])
     wanted = FrameFolder(data / take.name / "reference").get_frame(frame)["reference"]
-    residual = encode(wanted * lens.exposure) - encode(arrays["solid"].astype(np.float32) * lens.exposure)
     ground = arrays["id"].max()
     spots = np.flatnonzero((arrays["id"] > 0) & (arrays["id"] < ground))
     return Picture(
-        guide_channels(arrays, lens).astype(np.float16), arrays["id"], residual.transpose(2, 0, 1).astype(np.float16),
+        guide_channels(arrays, lens).astype(np.float16), arrays["id"],
+        encode(wanted * lens.exposure).transpose(2, 0, 1).astype(np.float16),
         (arrays["alpha"] > 0).astype(np.float16), spots,
     )
 
 
 def residual_deviation(pictures: list[Picture]) -> np.ndarray:
     """(3) root mean square of the residual where solids are."""
-    square = sum((np.square(p.residual.astype(np.float32)) * p.coverage).sum((1, 2)) for p in pictures)
+    square = sum((np.square(p.reference.astype(np.float32) - p.channels[:3]) * p.coverage).sum((1, 2)) for p in pictures)
     return np.sqrt(square / sum(p.coverage.sum(dtype=np.float64) for p in pictures)).astype(np.float32)
 
 
@@ -138,7 +140,9 @@ def batch_of(pictures: list[Picture], deviation: np.ndarray, step: int, name: st
         for side, channel in enumerate(("id_a", "id_b")):
             value = hashed(int(draw[4] >> 33), "refine/id", picture.identity[box], side) >> np.uint64(11)
             planes[CHANNELS.index(channel)] = np.where(picture.identity[box] > 0, value * 2.0**-52 - 1, 0)
-        residual = picture.residual[(slice(None), *box)].astype(np.float32) / deviation[:, None, None]
+        reference = picture.reference[(slice(None), *box)].astype(np.float32)
+        planes, reference = relit(planes, reference, normal(SEED, f"light/{name}/{step}", np.arange(8), lane))
+        residual = (reference - planes[:3]) / deviation[:, None, None]
         cover = picture.coverage[box].astype(np.float32)[None]
         if draw[5] & 1:
             planes, residual, cover = (np.ascontiguousarray(a[..., ::-1]) for a in (planes, residual, cover))
@@ -147,6 +151,19 @@ def batch_of(pictures: list[Picture], deviation: np.ndarray, step: int, name: st
         residuals.append(residual)
         covers.append(cover)
     return tuple(torch.from_numpy(np.stack(a)).contiguous(memory_format=torch.channels_last) for a in (guides, residuals, covers))  # type: ignore[return-value]
+
+
+def relit(planes: np.ndarray, reference: np.ndarray, draw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same crop in other light and of another colour: light scales raster and reference alike, paint scales them and the albedo.
+
+    Exact for light; for paint exact but for light that bounced twice. Six buildings have few colours: without this they are learnt by heart."""
+    light = np.exp(0.35 * draw[0] + 0.15 * draw[1:4])[:, None, None]
+    paint = np.exp(0.2 * draw[4] + 0.15 * draw[5:8])[:, None, None]
+    paint = np.minimum(paint, 0.95 / max(float(decode(planes[ALBEDO]).max()), 1e-3))
+    planes = planes.copy()
+    planes[:3] = encode(decode(planes[:3]) * light * paint)
+    planes[ALBEDO] = encode(decode(planes[ALBEDO]) * paint)
+    return planes, encode(decode(reference) * light * paint)
 
 
 def previous_of(residual: torch.Tensor, draw: torch.Generator) -> torch.Tensor:

@@ -422,9 +422,9 @@ def test_training_resumes_where_it_stopped(tmp_path, monkeypatch):
     arrays = box_frame(1001, WIDTH, HEIGHT)
     static = {"view": np.eye(4)[None], "projection": Lens().projection(WIDTH, HEIGHT), "sun": np.array([0, 1.0, 0]), "exposure": 1.0}
     planes = guide_channels(arrays, lens_of(static, 0, HEIGHT)).astype(np.float16)
-    residual = np.random.default_rng(0).normal(0, 0.1, (3, HEIGHT, WIDTH)).astype(np.float16)
+    reference = (planes[:3] + np.random.default_rng(0).normal(0, 0.1, (3, HEIGHT, WIDTH))).astype(np.float16)
     spots = np.flatnonzero((arrays["id"] > 0) & (arrays["id"] < GROUND_ID))
-    pictures = [training.Picture(planes, arrays["id"], residual, np.ones((HEIGHT, WIDTH), np.float16), spots)]
+    pictures = [training.Picture(planes, arrays["id"], reference, np.ones((HEIGHT, WIDTH), np.float16), spots)]
     deviation = np.full(3, 0.1, np.float32)
     ends = []
     for name, stop in (("straight", None), ("cut", 2)):
