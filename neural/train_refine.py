@@ -156,7 +156,7 @@ def batch_of(pictures: list[Picture], deviation: np.ndarray, step: int, name: st
 def relit(planes: np.ndarray, reference: np.ndarray, draw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The same crop in other light and of another colour: light scales raster and reference alike, paint scales them and the albedo.
 
-    Exact for light; for paint exact but for light that bounced twice. Six buildings have few colours: without this they are learnt by heart."""
+    Exact for light; for paint but for what bounced twice. Six buildings have few colours: without this they are learnt by heart."""
     light = np.exp(0.35 * draw[0] + 0.15 * draw[1:4])[:, None, None]
     paint = np.exp(0.2 * draw[4] + 0.15 * draw[5:8])[:, None, None]
     paint = np.minimum(paint, 0.95 / max(float(decode(planes[ALBEDO]).max()), 1e-3))
