@@ -63,7 +63,7 @@ def fragments_of(position: np.ndarray, hulls: list[np.ndarray], density: np.ndar
     )
 
 
-def boxes(position, half, density=DENSITY) -> Fragments:
+def boxes(position, half, density: np.ndarray | float = DENSITY) -> Fragments:
     """Axis-aligned boxes of half-extents (F, 3)."""
     return fragments_of(np.asarray(position, float), [CORNERS * h for h in np.asarray(half, float)], density)
 
@@ -174,7 +174,7 @@ def place(scene: Scene, friction: float = 0.6):
 
     count = scene.fragments.count
     world = world_create(scene.fragments, np.full(count, friction), 0.0)
-    if scene.label is not None:
+    if scene.label is not None and scene.fixed is not None:
         bodies_split(world, scene.label, scene.fixed)
     now = bodies_read(world)
     q = now.q if scene.rotation is None else scene.rotation

@@ -67,8 +67,8 @@ def frame_cost(count: int, pieces: int, dusty: bool, width: int, height: int, re
         seeds, debris = debris_of(place / "debris", shot, pieces, 24.0)
         dust = cloud(place / "dust", shot) if dusty else None
         timed: dict[str, float] = {}
-        watched_parts: dict[str, Any] = dict.fromkeys(PARTS, stage) | dict.fromkeys(("draw_shadow", "draw_guides"), GuideRenderer)
-        watched_parts["put_frame"] = FrameFolder
+        watched_parts: dict[str, Any] = dict.fromkeys(PARTS, stage)
+        watched_parts |= {"draw_shadow": GuideRenderer, "draw_guides": GuideRenderer, "put_frame": FrameFolder}
         restore = [watched(owner, part, timed) for part, owner in watched_parts.items()]
         try:
             taichi_open()

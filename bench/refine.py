@@ -61,7 +61,7 @@ def main() -> None:
 
 def cost(width: int, height: int) -> None:
     """Processor seconds of noise, carrying, channels and one network step."""
-    from box_guides import Lens, box_frame
+    from box_guides import Lens, box_frame  # pyright: ignore[reportMissingImports]
 
     from neural.embedded_backend import EmbeddedBackend, frame_noise
     from neural.guide_tensor import guide_channels, lens_of

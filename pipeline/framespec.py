@@ -20,11 +20,12 @@ def frames_parse(text: str, shot_frames: range) -> list[int]:
     for sign, meaning in ((":", "':' staggers in fileseq and steps in OpenJD"), ("y", "'y' fills the gaps of a step")):
         if sign in text:
             raise FrameSpecError(f"--frames {text}: {meaning}; write x for a step, as in 1001-1100x2")
-    import fileseq
+    from fileseq.exceptions import ParseException
+    from fileseq.frameset import FrameSet
 
     try:
-        frames = sorted(set(fileseq.FrameSet(text)))
-    except fileseq.ParseException:
+        frames = sorted(set(FrameSet(text)))
+    except ParseException:
         raise FrameSpecError(f"--frames {text}: want a list such as 1001-1100x2,1120") from None
     whole = [int(f) for f in frames]
     outside = [f for f in whole if f not in shot_frames]

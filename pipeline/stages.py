@@ -64,13 +64,15 @@ def _shatter(work: Work, made: dict[str, Any]):
 def _simulate(work: Work, made: dict[str, Any]):
     from sim.simulate import simulate
 
-    return simulate(work.shot, *made["shatter"], work.folder, work.frames, work.progress)
+    fragments, bonds = made["shatter"]
+    return simulate(work.shot, fragments, bonds, work.folder, work.frames, work.progress)
 
 
 def _shed(work: Work, made: dict[str, Any]):
     from neural.shed import shed
 
-    return shed(work.shot, *made["shatter"], made["simulate"], work.folder, work.frames, work.progress)
+    fragments, bonds = made["shatter"]
+    return shed(work.shot, fragments, bonds, made["simulate"], work.folder, work.frames, work.progress)
 
 
 def _scatter(work: Work, made: dict[str, Any]):
@@ -95,8 +97,9 @@ def _upsample(work: Work, made: dict[str, Any]):
 def _draw(work: Work, made: dict[str, Any]):
     from render.draw import draw
 
+    fragments, bonds = made["shatter"]
     return draw(
-        work.shot, *made["shatter"], made["simulate"], made["shed"], made["scatter"], made["upsample"],
+        work.shot, fragments, bonds, made["simulate"], made["shed"], made["scatter"], made["upsample"],
         work.folder, work.frames, work.progress,
     )
 

@@ -28,7 +28,8 @@ def arrays_pack(arrays: dict[str, np.ndarray], level: int = 1) -> bytes:
     with zipfile.ZipFile(buffer, "w", method, compresslevel=level or None) as archive:
         for name in sorted(arrays):
             member = io.BytesIO()
-            np.lib.format.write_array(member, np.asarray(arrays[name], order="C"), allow_pickle=False)  # ascontiguousarray would make () a (1,)
+            # asarray, because ascontiguousarray would make () a (1,)
+            np.lib.format.write_array(member, np.asarray(arrays[name], order="C"), allow_pickle=False)
             info = zipfile.ZipInfo(f"{name}.npy")
             info.compress_type = method
             archive.writestr(info, member.getvalue(), compresslevel=level or None)

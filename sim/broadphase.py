@@ -1,4 +1,4 @@
-# pyright: basic, reportInvalidTypeForm=false
+# pyright: basic, reportInvalidTypeForm=false, reportOperatorIssue=false, reportIndexIssue=false, reportOptionalCall=false
 """Which hulls may touch in this step: boxes swept by the motion, in a hashed uniform grid.
 
 In: bodies, fragments, hulls, the last step's contacts. Out: hull pairs sorted by (a, b), each with the row of the same pair

@@ -1,4 +1,4 @@
-# pyright: basic, reportInvalidTypeForm=false
+# pyright: basic, reportInvalidTypeForm=false, reportOptionalCall=false
 """Elastoplastic six-row joints: bonds whose concrete is gone and whose bars are alive.
 
 In: Joints (rest geometry, stiffness, yield). Out: forces on two bodies, plastic flow per row. Rows k = N, V1, V2 along and T, M1, M2

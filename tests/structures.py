@@ -25,11 +25,11 @@ def frame(
     storeys: int, bays_x: int, bays_z: int, material: Material, bay: float = 4.0, storey: float = 3.0, piece: float = 1.0, side: float = 0.4
 ) -> tuple[Fragments, Bonds]:
     """Columns and beams of square section `side`, cut into about `piece` long boxes, with a joint box at every node."""
-    centre, half, kind = [], [], []
+    centres, sizes, kind = [], [], []
 
     def put(lower, upper, what):
-        centre.append((np.asarray(lower) + upper) / 2)
-        half.append(np.asarray(upper) - lower)
+        centres.append((np.asarray(lower) + upper) / 2)
+        sizes.append(np.asarray(upper) - lower)
         kind.append(MEMBER_KINDS.index(what))
 
     def run(lower, upper, axis, what):
@@ -53,8 +53,8 @@ def frame(
                     run((x + r, y - r, z - r), (x + bay - r, y + r, z + r), 0, "beam")
                 if k < bays_z:
                     run((x - r, y - r, z + r), (x + r, y + r, z + bay - r), 2, "beam")
-    centre, half = np.array(centre), np.array(half)
-    return _structure(centre, half, _touching(centre, half), material, np.array(kind), True, None)
+    centre, size = np.array(centres), np.array(sizes)
+    return _structure(centre, size, _touching(centre, size), material, np.array(kind), True, None)
 
 
 def _neighbours(cells: np.ndarray) -> list[tuple[int, int, int]]:

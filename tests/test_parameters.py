@@ -52,7 +52,8 @@ def changed(key: str, shot: Shot) -> str:
     """Another legal value of a parameter, as TOML."""
     if key in OTHER:
         return OTHER[key]
-    here, model = typing.cast(typing.Any, shot), None
+    here: typing.Any = shot
+    model: typing.Any = None
     for part in key.split("."):
         model, here = here, here[int(part)] if part.isdigit() else getattr(here, part)
     field = type(model).model_fields[key.rpartition(".")[2]]

@@ -33,7 +33,8 @@ def simulated(tmp_path, shot, structure, frames=None):
     """Run the stage; all frames in order."""
     from sim.simulate import simulate
 
-    motion = simulate(shot, *structure, FrameFolder(tmp_path), frames or shot.frame_range, progress_silent)
+    fragments, bonds = structure
+    motion = simulate(shot, fragments, bonds, FrameFolder(tmp_path), frames or shot.frame_range, progress_silent)
     return [motion.frame(f) for f in shot.frame_range]
 
 
