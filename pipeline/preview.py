@@ -10,7 +10,7 @@ from __future__ import annotations
 from shot.load import Loaded
 from shot.params import Shot
 
-PIECE, CELL, PIXELS, STEP = 1.9, 2.0, 0.5, 2  # factors: piece size, air cell, each image side; frame step
+PIECE, CELL, PIXELS, STEP = 2.5, 2.0, 0.5, 2  # factors: piece size, air cell, each image side; frame step
 
 
 def preview_of(loaded: Loaded) -> tuple[Loaded, list[int]]:
@@ -19,7 +19,7 @@ def preview_of(loaded: Loaded) -> tuple[Loaded, list[int]]:
     asked = {override.partition("=")[0].strip() for override in loaded.overrides}
     wanted = {
         "fracture.piece": shot.fracture.piece * PIECE,
-        "fracture.pieces_min": max(1, shot.fracture.pieces_min // 3),
+        "fracture.pieces_min": max(1, shot.fracture.pieces_min // 6),
         "dust.cell": min(8.0, shot.dust.cell * CELL),
         "dust.upsample": min(2, shot.dust.upsample),
         "camera.width": max(16, round(shot.camera.width * PIXELS)),
