@@ -29,11 +29,12 @@ CHECKPOINT = 8  # frames
 
 
 def upsample(shot: Shot, coarse: Dust, folder: FrameFolder, frames: Sequence[int], progress: Progress, weights: Path | None) -> Dust:
-    """Fine dust for `frames`, shot.dust.upsample cells per coarse cell and axis. Reads shot.dust, seed, first, fps.
+    """Fine dust for `frames`, shot.dust.upsample cells per coarse cell and axis. Reads dust.upsample, upsampler and detail, seed, first, fps.
 
     `weights` (dust_upsampler.onnx) is needed, and read, only for dust.upsampler = "network". Raises MissingResource without it."""
     grid, r, step = coarse.grid, shot.dust.upsample, 1.0 / (shot.fps * float(coarse.grid["cell"]))
-    folder.put("grid", {"origin": grid["origin"], "cell": grid["cell"] / r, "shape": (grid["shape"] * r).astype(np.int32)})
+    folder.put("grid", {"origin": grid["origin"], "cell": grid["cell"] / r, "shape": (grid["shape"] * r).astype(np.int32),
+                        "settle": grid["settle"]})
     network = None
     if shot.dust.upsampler == "network":
         if weights is None:
@@ -53,7 +54,7 @@ def upsample(shot: Shot, coarse: Dust, folder: FrameFolder, frames: Sequence[int
         while state.frame < missing[-1]:
             after = coarse.frame(state.frame + 1)
             velocity = 0.5 * (before["velocity"] + after["velocity"])
-            state, carried = fine_carry(state, after["mass"], velocity, r, step, shot.dust.settle, shot.dust.detail, noise,
+            state, carried = fine_carry(state, after["mass"], velocity, r, step, float(grid["settle"]), shot.dust.detail, noise,
                                         shot.first, shot.seed)
             if network is not None:
                 state.mass = network.reshape(after["mass"], velocity * np.float32(step), after["solid"], carried, state.mass)

@@ -181,7 +181,7 @@ class Dust(Table):
     margin: float = param(14.0, "m", "air around and above the building", ge=1, le=200)
     amount: float = param(1.0, "", "multiplies the airborne mass; more hides more", ge=0, le=100)
     settle: float = param(0.08, "m/s", "sinking speed of the dust", ge=0, le=5)
-    buoyancy: float = param(0.3, "", "how much laden air sinks: 1 is physical for its load", ge=0, le=10)
+    buoyancy: float = param(0.15, "", "how much laden air sinks: 1 is physical for its load", ge=0, le=10)
     turbulence: float = param(1.0, "", "billows instead of blobs: share of the motion lost to the grid that eddies get back", ge=0, le=2)
     wind: Vec3 = param((0.6, 0.0, 0.2), "m/s", "wind that carries the cloud")
     iterations: int = param(60, "", "pressure iterations at most", ge=1, le=2000)

@@ -208,7 +208,8 @@ class Debris:
 
 
 class Dust:
-    """Streamed, coarse and fine alike. Static `grid.npz`: origin (3) f64 [m], cell () f64 [m], shape (3) i32.
+    """Streamed, coarse and fine alike. Static `grid.npz`: origin (3) f64 [m], cell () f64 [m], shape (3) i32,
+    settle () f64 [m/s] sinking speed of the dust.
 
     Per frame: mass (nx, ny, nz) f32 [kg per cell]; coarse frames also velocity (nx, ny, nz, 3) f32 [m/s] at cell centres,
     solid (nx, ny, nz) f32 share of the cell filled by pieces, emitted () f64 [kg so far], left () f64 [kg gone through open sides],

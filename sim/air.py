@@ -35,7 +35,6 @@ COUNTS = ti.types.ndarray(dtype=ti.i32, ndim=2)
 T = ti.template()
 
 AIR_DENSITY = 1.2  # [kg/m3] at 20 C and sea level
-GRAVITY = 9.81  # [m/s2] of laden air
 SPEED_MOST = 100.0  # [m/s] about Mach 0.3: above, the air would compress and this solver be wrong
 OPEN_LEAST = 0.005  # leaks a few percent of what a plate of ten cells pushes; smaller costs iterations
 SHARE_UNIT = float(2**24)  # integer units of one whole share

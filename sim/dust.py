@@ -39,9 +39,10 @@ def dust(shot: Shot, fragments: Fragments, motion: Motion, seeds: Seeds, folder:
          progress: Progress) -> Dust:
     """Frames shot.first..max(frames) of the coarse dust, resuming after the frames that `folder` holds.
 
-    Reads shot.dust. Raises SimulationFailed, naming the frame, if the air's state stops being finite."""
+    Reads shot.dust and sim.gravity. Raises SimulationFailed, naming the frame, if the air's state stops being finite."""
     grid = grid_around(fragments, shot.dust.cell, shot.dust.margin)
-    folder.put("grid", {"origin": grid.origin, "cell": np.float64(grid.cell), "shape": np.array(grid.shape, np.int32)})
+    folder.put("grid", {"origin": grid.origin, "cell": np.array(grid.cell), "shape": np.array(grid.shape, np.int32),
+                        "settle": np.array(shot.dust.settle)})
     wanted = range(shot.first, max(frames, default=shot.first - 1) + 1)
     done = folder.frames_done(wanted)
     boxes, source, work = boxes_of(fragments), source_of(seeds, grid, shot.dust.amount), work_make(grid)
@@ -284,7 +285,7 @@ def air_step(shot: Shot, grid: Grid, state: State, work: Work, dt: float) -> Non
     returned = max(0.0, float(work.loss.sum())) / max(dt * float(work.power.sum()), 1e-30)
     stir = shot.dust.turbulence * min(1.0, returned)
     L = work.levels
-    air.forces(*n, dt, grid.cell, air.AIR_DENSITY, air.GRAVITY * shot.dust.buoyancy, stir, *vector["force"], real["gain"],
+    air.forces(*n, dt, grid.cell, air.AIR_DENSITY, shot.sim.gravity * shot.dust.buoyancy, stir, *vector["force"], real["gain"],
                *vector["momentum"], state.mass, L.wx, L.wy, L.wz, *vector["piece"], *new)
     for face, value in zip(old, new, strict=True):
         face[:] = value
