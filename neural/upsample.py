@@ -29,7 +29,8 @@ CHECKPOINT = 8  # frames
 
 
 def upsample(shot: Shot, coarse: Dust, folder: FrameFolder, frames: Sequence[int], progress: Progress, weights: Path | None) -> Dust:
-    """Fine dust for `frames`, shot.dust.upsample cells per coarse cell and axis. Reads dust.upsample, upsampler and detail, seed, first, fps.
+    """Fine dust for `frames`, shot.dust.upsample cells per coarse cell and axis. Reads dust.upsample, upsampler and detail, seed,
+    first, fps.
 
     `weights` (dust_upsampler.onnx) is needed, and read, only for dust.upsampler = "network". Raises MissingResource without it."""
     grid, r, step = coarse.grid, shot.dust.upsample, 1.0 / (shot.fps * float(coarse.grid["cell"]))
