@@ -56,7 +56,19 @@ def sources_digest(module: str) -> str:
             seen |= {p for p in (path.parent / "shaders").iterdir() if p.is_file() and p.suffix != ".py"}
     # the table of parameters enters through the values read, not through its text
     seen.discard(ROOT / "shot" / "params.py")
-    return digest([[str(p.relative_to(ROOT)), file_digest(p)] for p in sorted(seen)])
+    return digest([[str(p.relative_to(ROOT)), _code_digest(p)] for p in sorted(seen)])
+
+
+def _code_digest(path: Path) -> str:
+    """Digest of what a file does: comments, docstrings and layout of Python do not count."""
+    if path.suffix != ".py":
+        return file_digest(path)
+    tree = ast.parse(path.read_bytes())
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+            body[0].value.value = None
+    return digest(ast.dump(tree))
 
 
 def _module_file(name: str) -> Path | None:
