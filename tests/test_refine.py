@@ -382,6 +382,41 @@ def test_staged_collapse_falls(small_building):
     assert np.array_equal(late, staged_poses(small_building, 6.0, 1)[0])
 
 
+def test_relief_shades_and_fades():
+    """A smooth surface gives exactly 1; a rough one is a little darker, and brighter where it tilts to the sun; far away it is smooth again."""
+    from neural.relief import heights, relief_ratio
+
+    rest = np.random.default_rng(0).uniform(-20, 20, (4000, 3))
+    rest[:, 1] = 0
+    up, sun = np.tile([0.0, 1.0, 0.0], (4000, 1)), np.array([0.6, 0.8, 0.0])
+    wave, turn = np.full(4000, 0.48), np.tile(np.eye(3), (4000, 1, 1))
+
+    def ratio(rough: float, footprint: float) -> np.ndarray:
+        size = np.full(4000, footprint)
+        return relief_ratio(up, rest, turn, np.full(4000, rough), wave, size, sun, np.full((4000, 3), 3.0), lambda n: 0.5 + 0 * n, 1)
+
+    assert np.allclose(ratio(0.0, 0.01), 1) and np.allclose(ratio(0.5, 1.0), 1)
+    near, middle = ratio(0.3, 0.01), ratio(0.3, 0.15)
+    assert 0.9 < near.mean() < 1 and near.std() > 2 * middle.std() > 0.02
+    slope = heights(rest, wave, np.full(4000, 0.01), 1)[1]
+    assert np.corrcoef(-slope[:, 0], near[:, 0])[0, 1] > 0.9 and 0.8 < slope[:, 0].std() < 1.2
+
+
+def test_light_and_paint_keep_the_residual():
+    """Scaled light changes raster and reference alike: the ratio of the two, and of raster to albedo under light alone, stays."""
+    pytest.importorskip("torch")
+    from neural.colour import decode
+    from neural.train_refine import ALBEDO, relit
+
+    planes = encode(np.random.default_rng(0).uniform(0.05, 0.5, (len(CHANNELS), 8, 8)))
+    reference = encode(decode(planes[:3]) * 1.3)
+    other, wanted = relit(planes, reference, np.random.default_rng(1).standard_normal(8))
+    assert np.abs(other[:3] - planes[:3]).min() > 1e-3 and np.abs(other[ALBEDO] - planes[ALBEDO]).min() > 1e-4
+    assert np.allclose(decode(wanted) / decode(other[:3]), 1.3, rtol=1e-3)
+    gain = decode(other[ALBEDO]) / decode(planes[ALBEDO])
+    assert np.allclose(gain, gain[:, :1, :1], rtol=1e-3) and decode(other[ALBEDO]).max() < 0.951
+
+
 def test_takes_are_split_by_building():
     """No building is both trained on and held out, and every take is a valid shot of its own."""
     from neural.training_shots import HELD_OUT, takes
