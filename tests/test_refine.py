@@ -383,7 +383,8 @@ def test_staged_collapse_falls(small_building):
 
 
 def test_relief_shades_and_fades():
-    """A smooth surface gives exactly 1; a rough one is a little darker, and brighter where it tilts to the sun; far away it is smooth again."""
+    """A smooth surface gives exactly 1; a rough one is a little darker, and brighter where it tilts to the sun;
+    far away it is smooth again."""
     from neural.relief import heights, relief_ratio
 
     rest = np.random.default_rng(0).uniform(-20, 20, (4000, 3))
