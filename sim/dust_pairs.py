@@ -79,7 +79,9 @@ def shot_of(seed: int) -> Shot:
     """A shot whose scale, wind and dust load are drawn from the seed."""
     u = uniform(seed, "pairs shot", np.arange(4))
     wind = (3.0 * (u[0] - 0.5), 0.0, 3.0 * (u[1] - 0.5))
-    return Shot.model_validate({"seed": seed, "frames": FRAMES, "dust": {"cell": 0.7 + 0.5 * u[2], "margin": 3.0, "wind": wind}})
+    # all that enters the data is said here, so that a changed default of the product leaves the pairs as they are
+    return Shot.model_validate({"seed": seed, "first": 1001, "frames": FRAMES, "fps": 24.0, "sim": {"gravity": 9.81}, "dust": {
+        "cell": 0.7 + 0.5 * u[2], "margin": 3.0, "wind": wind, "settle": 0.08, "buoyancy": 0.3, "turbulence": 1.0, "iterations": 60}})
 
 
 def collapse(shot: Shot, scratch: Path) -> tuple[Fragments, Motion, Seeds]:
