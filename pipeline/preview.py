@@ -22,6 +22,7 @@ def preview_of(loaded: Loaded) -> tuple[Loaded, list[int]]:
         "fracture.pieces_min": max(1, shot.fracture.pieces_min // 6),
         "dust.cell": min(8.0, shot.dust.cell * CELL),
         "dust.upsample": min(2, shot.dust.upsample),
+        "dust.upsampler": "advect",  # the network knows a factor of 4 only
         "camera.width": max(16, round(shot.camera.width * PIXELS)),
         "camera.height": max(16, round(shot.camera.height * PIXELS)),
         "look.dust_steps": max(4, shot.look.dust_steps // 2),

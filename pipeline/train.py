@@ -9,8 +9,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
+DUST_SCENES = (*(str(k) for k in range(1, 13)), "101", "201", "202")  # train, validation, held out
 STEPS = (
-    ("dust upsampler: data, training, table", ["-m", "neural.train_upsample"]),
+    ("dust upsampler: pairs of coarse and guided fine runs", ["-m", "sim.dust_pairs", "train/dust", *DUST_SCENES]),
+    ("dust upsampler: training, table", ["-m", "neural.train_upsample"]),
     ("refiner: pairs of guides and path-traced references", ["-m", "pipeline.train_pairs", "--out", "train/refine"]),
     ("refiner: training, table", ["-m", "neural.train_refine", "--pairs", "train/refine"]),
 )
