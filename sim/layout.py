@@ -146,6 +146,7 @@ WORK = {
     "load": _f3,  # (F) [N] contact and joint force
     "load_moment": _f3,  # (F) [N m]
     "load_size": ti.f32,  # (F) [N] sum of |force|
+    "pressed": ti.f32,  # (F) [N] sum of the contacts' normal forces
     "budget": ti.f32,  # (F) scratch of sim/sleep.py
     "start": ti.i32,  # (F + 1) contact rows of a body: side[start[b]:start[b + 1]]
     "joint_start": ti.i32,  # (F + 1)

@@ -29,7 +29,7 @@ EndPack = pack_type(
     fragment="offset force moment", hull="fragment",
     contact="pair body count normal friction arm_a arm_b slip force_n force_t approach",
     joint="fragment force stiffness limit plastic flowed",
-    row="body arm_a arm_b frame error", work="dx dth yth inertia acceleration twist load load_moment load_size budget term",
+    row="body arm_a arm_b frame error", work="dx dth yth inertia acceleration twist load load_moment load_size pressed budget term",
 )
 
 
@@ -459,6 +459,7 @@ def finish(S: ti.template(), tune: ti.template(), pairs, joints, count):
         S.work_load[f] = zero
         S.work_load_moment[f] = zero
         S.work_load_size[f] = 0.0
+        S.work_pressed[f] = 0.0
     for m in range(pairs):
         for k in range(S.contact_count[m]):
             at = m * POINTS + k
@@ -467,7 +468,9 @@ def finish(S: ti.template(), tune: ti.template(), pairs, joints, count):
             f_n, f_t = S.contact_force_n[at], S.contact_force_t[at]
             on_b = -(f_n * n + f_t)
             push_fragment(S, S.hull_fragment[S.contact_pair[m][0]], a, S.contact_arm_a[at], -on_b)
+            S.work_pressed[a] -= f_n
             if b >= 0:
+                S.work_pressed[b] -= f_n
                 push_fragment(S, S.hull_fragment[S.contact_pair[m][1]], b, S.contact_arm_b[at], on_b)
             d = relative_motion(S, a, b, S.contact_arm_a[at], S.contact_arm_b[at])
             slip = S.contact_slip[at] + d - n.dot(d) * n
@@ -511,7 +514,7 @@ def finish(S: ti.template(), tune: ti.template(), pairs, joints, count):
             q = turned(dth, S.body_q[b])
             w1 = spin_inverse(S.body_inertia_inverse[b], q, L1)
             # rolling resistance: what presses on a rough piece turns it back with a lever of tune.rolling, never past rest
-            resisted = h * tune.rolling * S.work_load_size[b]
+            resisted = h * tune.rolling * S.work_pressed[b]
             spun = L1.norm()
             if resisted > 0.0 and spun > 0.0:
                 kept = 1.0 - ti.min(1.0, resisted / spun)

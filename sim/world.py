@@ -107,7 +107,7 @@ class Settings:
     friction_ground: float
     sleep_speed: float  # [m/s]
     sleep_time: float  # [s]
-    rolling: float = 0.0  # lever of the rolling resistance over the median size; hinges press too
+    rolling: float = 0.0  # lever of the rolling resistance over the median size
 
 
 class World:
