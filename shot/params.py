@@ -22,6 +22,15 @@ class Table(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _rest_by_default(cls, values):
+        """A table given in part keeps the rest of this place's default: brick with another friction stays brick."""
+        if not isinstance(values, dict):
+            return values
+        own = {name: field.default for name, field in cls.model_fields.items() if isinstance(field.default, Table)}
+        return {k: own[k].model_dump() | v if k in own and isinstance(v, dict) else v for k, v in values.items()}
+
 
 def param(default, unit: str, text: str, **bounds):
     """A field with its unit and the sentence that `demolish params` prints."""
@@ -119,7 +128,10 @@ class Sim(Table):
     break_rounds: int = param(
         8, "", "rounds of breaking within impact_time; limits how fast a crack runs, 0 lets nothing break", ge=0, le=256
     )
-    stress_tolerance: float = param(1e-3, "", "relative residual at which the stress solve stops", gt=0, le=0.1)
+    stress_direct: int = param(
+        2500, "", "pieces in motion up to which stress is solved exactly; beyond, or with 0, by iteration: less memory", ge=0, le=100_000
+    )
+    stress_tolerance: float = param(1e-3, "", "relative residual at which the iterated stress solve stops", gt=0, le=0.1)
     stress_iterations: int = param(60, "", "most iterations of one stress solve", ge=1, le=2000)
     rest_load: float = param(
         0.5, "", "share of its strength that any bond carries at most while the building stands: what exceeds it was relieved "
@@ -219,6 +231,8 @@ class Look(Table):
     ground: Vec3 = param((0.24, 0.23, 0.22), "", "linear Rec.709 colour of the ground")
     occlusion: float = param(0.9, "", "strength of ambient occlusion", ge=0, le=3)
     occlusion_radius: float = param(1.2, "m", "reach of ambient occlusion", gt=0, le=50)
+    ambient_cells: int = param(56, "", "cells of the light between the pieces along the longest side; more resolves smaller rooms",
+                               ge=8, le=128)
     dust_albedo: Vec3 = param((0.82, 0.78, 0.72), "", "single-scattering albedo of the dust, linear Rec.709")
     dust_extinction: float = param(45.0, "m2/kg", "optical cross-section per kilogram; higher is more opaque", ge=0, le=10000)
     dust_phase: float = param(0.35, "", "Henyey-Greenstein g: forward scattering against the sun", ge=-0.95, le=0.95)

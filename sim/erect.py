@@ -37,7 +37,7 @@ def relief(
     tied = np.isin(label, label[lattice.a[bond]])
     load = weight_of(fragments, held, sim.gravity)
     for _ in range(ROUNDS):
-        system = system_build(lattice, label, tied, inside, 1.0, 0.0)
+        system = system_build(lattice, label, tied, inside, 1.0, 0.0, sim.stress_direct)
         rows = system.fragment
         u[rows], _, converged = system_solve(system, load[rows], u[rows], 0.1 * sim.stress_tolerance, 20 * sim.stress_iterations)
         if not converged.all():

@@ -125,7 +125,7 @@ def respond(
     if not len(bond):
         return None
     kappa, mu = (max(sim.impact_time, h) / h, 1.0 / h**2) if dynamic else (1.0, 0.0)
-    system = system_of(lattice, label, wanted, inside, kappa, mu)
+    system = system_of(lattice, label, wanted, inside, kappa, mu, sim.stress_direct)
     rows = system.fragment
     free = ~held[rows[system.start]]
     position, M = lattice.position[rows], system.M

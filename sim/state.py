@@ -34,15 +34,25 @@ def state_restore(world: World) -> None:
     held = world.snapshot
     if held is None:
         raise ValueError("no snapshot to restore")
-    if world.joint.size != held["joint"]["bond"].shape[0]:
-        world.joint = Table(JOINT, held["joint"]["bond"].shape[0])
-        world.work = None
+    if world.joint.size != held["joint"]["bond"].shape[0]:  # grew since: shrinking it again would cost a new Work in every round
+        held["joint"] = _widened(held["joint"], world.joint)
     for name, table in _tables(world).items():
         for k, a in table.items():
             a.copy_from(held[name][k])
     for k in (*HOST, "contact_now", "contact_count", "joint_count"):
         setattr(world, k, held[k])
     world.energy = dict(held["energy"])
+
+
+def _widened(copies: dict, table: Table) -> dict:
+    """The snapshot of a table with as many rows as the table has now; further rows are zero."""
+    wide = {}
+    for name, array in table.array.items():
+        rows, held = np.zeros_like(array.to_numpy()), copies[name].to_numpy()
+        rows[: len(held)] = held
+        wide[name] = ti.ndarray(table.columns[name], array.shape[0])
+        wide[name].from_numpy(rows)
+    return wide
 
 
 def _tables(world: World) -> dict[str, dict]:

@@ -64,6 +64,15 @@ def test_mistakes_say_where_what_and_what_is_allowed(tmp_path: Path, text: str, 
     assert error.value.exit_code == 3
 
 
+def test_a_table_given_in_part_keeps_the_rest(tmp_path: Path):
+    """Brick with another friction is still brick, from a file and from the command line; concrete keeps its bars."""
+    path = tmp_path / "s.toml"
+    path.write_text("[materials.brick]\nfriction = 0.9\n")
+    materials = shot_load(path, ["materials.concrete.friction=0.8"]).shot.materials
+    assert materials.brick == Shot().materials.brick.model_copy(update={"friction": 0.9})
+    assert materials.concrete == Shot().materials.concrete.model_copy(update={"friction": 0.8})
+
+
 def test_missing_shot_names_the_nearest_bundled(tmp_path: Path):
     """A wrong bundled name gets the nearest right one."""
     write(tmp_path, "apartment_block.toml", "")

@@ -25,10 +25,11 @@ MESH = ["building.kind=mesh", f"building.file={ROOT / 'assets' / 'meshes' / 'wal
 CONTEXT: dict[str, list[str]] = {  # what must be set for a parameter to matter at all
     "building.file": MESH, "building.unit": MESH, "building.up": MESH, "building.material": MESH, "building.shell_thickness": MESH,
     "building.shell_gap": MESH, "events.0.force": EVENT, "events.0.frames": EVENT, "events.0.amount": ["events.0.kind=weaken"],
+    "sim.stress_tolerance": ["sim.stress_direct=0"], "sim.stress_iterations": ["sim.stress_direct=0", "sim.stress_iterations=2"],
 }
 OTHER: dict[str, str] = {  # a changed value where the rule below finds none
     "building.kind": "mesh", "building.file": str(ROOT / "assets" / "meshes" / "school.obj"), "building.material": "brick",
-    "events.0.members": '["beam"]', "events.0.kind": "weaken",
+    "events.0.members": '["beam"]', "events.0.kind": "weaken", "sim.stress_direct": "0",
 }
 
 

@@ -85,6 +85,23 @@ def test_solver_against_direct(make):
     assert np.linalg.norm(got - want) < 0.01 * np.linalg.norm(want)
 
 
+@pytest.mark.parametrize("mu", [0.0, 5184.0], ids=["static", "dynamic"])
+def test_factor_equals_iteration(mu):
+    """A wall split in two clusters: the factored A gives the iterated answer to the iteration's tolerance 1e-8, with any system between."""
+    fragments, bonds = wall()
+    lattice, count = lattice_build(fragments, bonds), fragments.count
+    label = np.where(fragments.position[:, 0] < 10.5, 0, int(np.argmax(fragments.position[:, 0] > 10.5)))
+    inside = (bonds.fragment_b < 0) | (label[bonds.fragment_a] == label[bonds.fragment_b])
+    ask = (lattice, label, np.ones(count, bool), inside, 1.0, mu)
+    factored, iterated = system_build(*ask, direct=count), system_build(*ask, direct=count - 1)
+    exact, none, _ = system_solve(factored, weight(fragments), np.zeros((count, 6)), 1e-8, 1)
+    near, some, _ = system_solve(iterated, weight(fragments), np.zeros((count, 6)), 1e-8, 400)
+    assert none == 0 < some
+    error = (exact - near).ravel()
+    energy = exact.ravel() @ factored.product(exact).ravel()
+    assert error @ factored.product(error.reshape(-1, 6)).ravel() < 1e-14 * energy
+
+
 def test_rigid_motion_strains_nothing():
     """K times any rigid motion is zero to rounding: the lattice has no hidden anchor."""
     cells = np.array([(i, j, k) for i in range(3) for j in range(3) for k in range(3)])
