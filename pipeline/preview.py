@@ -27,6 +27,7 @@ def preview_of(loaded: Loaded) -> tuple[Loaded, list[int]]:
         "camera.height": max(16, round(shot.camera.height * PIXELS)),
         "look.dust_steps": max(4, shot.look.dust_steps // 2),
         "look.shadow_size": max(256, shot.look.shadow_size // 2),
+        "look.ambient_cells": max(8, shot.look.ambient_cells // 2),
         "debris.limit": shot.debris.limit // 4,
         "refine.backend": "none",
         "output.exr": False,

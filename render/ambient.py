@@ -12,6 +12,7 @@ light their ceilings, the foot of a wall takes colour from the ground. What is s
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
@@ -28,12 +29,11 @@ from shot.results import Fragments
 vec3 = ti.math.vec3
 Image1 = ti.types.ndarray(dtype=ti.f32, ndim=2)
 Image = ti.types.ndarray(dtype=ti.f32, ndim=3)
-Volume = ti.types.ndarray(dtype=ti.f32, ndim=3)
-Volumes = ti.types.ndarray(dtype=ti.f32, ndim=4)
+Flat = ti.types.ndarray(dtype=ti.f32, ndim=1)
+Index = ti.types.ndarray(dtype=ti.i32, ndim=1)
 Cube = ti.types.ndarray(dtype=ti.f32, ndim=5)
 
 DIRECTIONS = 24
-CELLS = 56  # along the longest side
 CELL_LEAST = 0.5  # [m]
 BOUNCES = 2
 POINTS_PER_CELL = 6.0  # samples by which a face as large as a cell enters the grid
@@ -49,6 +49,13 @@ def ordinates() -> np.ndarray:
             direction[axis], direction[(axis + 1) % 3], direction[(axis + 2) % 3] = sign, a, b
             found.append(direction)
     return np.array(found)
+
+
+def side_weights() -> np.ndarray:
+    """(24, 6) f32: share of each direction in the irradiance of each side; radiance 1 from everywhere is irradiance pi."""
+    direction = ordinates()
+    weight = np.maximum(direction / np.linalg.norm(direction, axis=1, keepdims=True) @ SIDES.T, 0)
+    return (weight / weight.sum(0)).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -89,9 +96,12 @@ def surface_points(shot: Shot, fragments: Fragments, lattice: Lattice, normal: n
                          colour[face].astype(f32))
 
 
-def ambient_lattice(lower: np.ndarray, upper: np.ndarray) -> Lattice:
-    """Cells over a box, CELLS along its longest side, not finer than CELL_LEAST; the box is the same for the whole shot."""
-    cell = max(float((upper - lower).max()) / CELLS, CELL_LEAST)
+WEIGHT = side_weights()
+
+
+def ambient_lattice(lower: np.ndarray, upper: np.ndarray, cells: int) -> Lattice:
+    """So many cells along the longest side of a box, not finer than CELL_LEAST; the box is the same for the whole shot."""
+    cell = max(float((upper - lower).max()) / cells, CELL_LEAST)
     shape = np.maximum(np.ceil((upper - lower) / cell).astype(int), 2)
     return Lattice(lower, cell, (int(shape[0]), int(shape[1]), int(shape[2])))
 
@@ -133,7 +143,7 @@ def ambient_light(lattice: Lattice, points: SurfacePoints, poses: Poses, shadow:
     world, normal, place = points_placed(points, poses, lattice)
     lit = sun_share(shadow, world + 0.1 * normal) * np.maximum(normal @ sky.sun, 0).astype(np.float32)
     facing = np.maximum(normal @ SIDES.T, 0).astype(np.float32) * points.area[:, None]
-    cover = cells_sum(place, facing, lattice) / np.float32(lattice.cell**2)
+    order, start = points_grouped(place)
     floor = floor_places(lattice)
     floor_lit = (sun_share(shadow, floor) * max(sky.sun[1], 0)).astype(np.float32)[..., None] * sun
     # the shot says what the open ground sends up; under the building it is that, by how much less light it gets
@@ -141,52 +151,49 @@ def ambient_light(lattice: Lattice, points: SurfacePoints, poses: Poses, shadow:
     ground_share = (sky.bounce / full).astype(np.float32)
     extinction, dust_lit, dust_albedo = veil_arrays(veil, lattice, sun)
 
+    cells = int(np.prod(lattice.shape))
+    cover, source = np.zeros(cells * 6, np.float32), np.zeros(cells * 18, np.float32)
     cube = np.zeros((*lattice.shape, 6, 3), np.float32)
     mean = np.zeros((*lattice.shape, 3), np.float32)
-    arriving, leaving = (np.empty((DIRECTIONS, *lattice.shape, 3), np.float32) for _ in range(2))  # a direction's cells lie together
-    weight = np.maximum(unit @ SIDES.T, 0)
-    weight = (weight / weight.sum(0)).astype(np.float32)  # radiance 1 from everywhere is irradiance pi
+    arriving, leaving = sweep_memory(lattice.shape)
+    side = np.float32(lattice.cell**2)
+    _points_cover(order, start, place, facing, side, cover)
     for _ in range(BOUNCES):
-        received = lit[:, None] * sun + cube_at_points(cube, place, normal)
-        sent = np.einsum("ns,nc->nsc", facing, points.albedo * received).reshape(len(place), 18)
-        source = cells_sum(place, sent, lattice) / np.float32(lattice.cell**2)
+        _points_send(order, start, place, facing, normal, lit, points.albedo, vec3(*sun), side, cube.reshape(-1), source)
         ground = np.ascontiguousarray(ground_share * (floor_lit + cube[:, 0, :, 2]))
         dust_source = dust_albedo * (dust_lit + mean)
-        _sweep(direction.astype(np.float32), outside, cover, source, extinction, dust_source, ground, lattice.cell, arriving, leaving)
-        _collect(arriving, weight, cube, mean)
-    return Ambient(lattice, cube, mean, weight.T @ outside)
+        _sweep(*lattice.shape, direction.astype(np.float32), outside, cover, source, extinction.reshape(-1), dust_source.reshape(-1),
+               ground, lattice.cell, arriving, leaving)
+        _collect(*lattice.shape, arriving, cube.reshape(-1), mean.reshape(-1))
+    return Ambient(lattice, cube, mean, WEIGHT.T @ outside)
+
+
+@lru_cache(maxsize=1)
+def sweep_memory(shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Arriving and leaving radiance, flat (direction, cell with a border of one, channel) f32: kept, for a frame needs all of it anew."""
+    size = DIRECTIONS * int(np.prod(np.array(shape) + 2)) * 3
+    return np.zeros(size, np.float32), np.zeros(size, np.float32)
 
 
 def points_placed(points: SurfacePoints, poses: Poses, lattice: Lattice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """World places and normals (N, 3), and flat cell numbers (N), -1 outside the lattice."""
+    """World places and normals (N, 3), and flat cell numbers (N) i32, -1 outside the lattice."""
     linear = poses.linear.astype(np.float32)[points.body]
     world = np.einsum("nij,nj->ni", linear, points.place) + poses.position[points.body]
     normal = np.einsum("nij,nj->ni", linear, points.normal)
     # a face on a cell's border belongs to the cell behind it
     cell = np.floor((world - 1e-3 * lattice.cell * normal - lattice.lower) / lattice.cell).astype(np.int64)
     inside = np.all((cell >= 0) & (cell < lattice.shape), axis=1)
-    flat = np.full(len(cell), -1)
+    flat = np.full(len(cell), -1, np.int32)
     flat[inside] = np.ravel_multi_index(tuple(cell[inside].T), lattice.shape)
     return world, normal, flat
 
 
-def cells_sum(place: np.ndarray, values: np.ndarray, lattice: Lattice) -> np.ndarray:
-    """(K, x, y, z) f32 sums of values (N, K) over the cells at place (N); in fixed order."""
-    inside = place >= 0
-    total = int(np.prod(lattice.shape))
-    at, kept = place[inside], values[inside]
-    sums = np.empty((values.shape[1], total), np.float32)
-    for k, row in enumerate(sums):
-        row[:] = np.bincount(at, kept[:, k], total)
-    return sums.reshape(-1, *lattice.shape)
-
-
-def cube_at_points(cube: np.ndarray, place: np.ndarray, normal: np.ndarray) -> np.ndarray:
-    """(N, 3) irradiance / pi that the cube of each point's cell gives its face."""
-    share = normal**2
-    side = np.stack([np.where(normal[:, k] > 0, 2 * k, 2 * k + 1) for k in range(3)], 1)
-    values = cube.reshape(-1, 6, 3)[np.maximum(place, 0)[:, None], side]
-    return np.where(place[:, None] >= 0, np.einsum("nk,nkc->nc", share, values), 0).astype(np.float32)
+def points_grouped(place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Points inside the lattice in order of their cells (K) i32, those of a cell in their own order, and where cells begin (C + 1)."""
+    order = np.argsort(place, kind="stable")
+    order = order[np.searchsorted(place[order], 0):]
+    begins = np.flatnonzero(np.diff(place[order], prepend=-1))
+    return order.astype(np.int32), np.append(begins, len(order)).astype(np.int32)
 
 
 def sun_share(shadow: ShadowMap, world: np.ndarray) -> np.ndarray:
@@ -214,78 +221,137 @@ def veil_arrays(veil: Veil | None, lattice: Lattice, sun: np.ndarray) -> tuple[n
 
 
 @ti.kernel
-def _sweep(direction: Image1, outside: Image1, cover: Volumes, source: Volumes, extinction: Volume, dust_source: Volumes, ground: Image,
-           cell: ti.f32,
+def _points_cover(order: Index, start: Index, place: Index, facing: Image1, side: ti.f32,
+                  # output
+                  cover: Flat):
+    """Share of a cell's cross-section that faces cover, (cell, side); sums in the order of the points."""
+    for g in range(start.shape[0] - 1):
+        total = ti.Vector.zero(ti.f64, 6)
+        for j in range(start[g], start[g + 1]):
+            for s in ti.static(range(6)):
+                total[s] += ti.cast(facing[order[j], s], ti.f64)
+        for s in ti.static(range(6)):
+            cover[6 * place[order[start[g]]] + s] = ti.cast(total[s], ti.f32) / side
+
+
+@ti.kernel
+def _points_send(order: Index, start: Index, place: Index, facing: Image1, normal: Image1, lit: Flat, albedo: Image1, sun: vec3,
+                 side: ti.f32, cube: Flat,
+                 # output
+                 source: Flat):
+    """What the faces in a cell send to each side, (cell, side, channel): sun and the light of the bounces before."""
+    for g in range(start.shape[0] - 1):
+        cell = place[order[start[g]]]
+        total = ti.Matrix.zero(ti.f64, 6, 3)
+        for j in range(start[g], start[g + 1]):
+            i = order[j]
+            light = vec3(0.0)
+            for k in ti.static(range(3)):
+                at = 18 * cell + 3 * ti.select(normal[i, k] > 0, 2 * k, 2 * k + 1)
+                light += normal[i, k] * normal[i, k] * vec3(cube[at], cube[at + 1], cube[at + 2])
+            light = (lit[i] * sun + light) * vec3(albedo[i, 0], albedo[i, 1], albedo[i, 2])
+            for s, n in ti.static(ti.ndrange(6, 3)):
+                total[s, n] += ti.cast(facing[i, s] * light[n], ti.f64)
+        for s, n in ti.static(ti.ndrange(6, 3)):
+            source[18 * cell + 3 * s + n] = ti.cast(total[s, n], ti.f32) / side
+
+
+@ti.func
+def colour_at(a: ti.template(), c) -> vec3:
+    return vec3(a[c], a[c + 1], a[c + 2])
+
+
+@ti.func
+def colour_put(a: ti.template(), c, colour: vec3):
+    for n in ti.static(range(3)):
+        a[c + n] = colour[n]
+
+
+@ti.kernel
+def _sweep(nx: ti.i32, ny: ti.i32, nz: ti.i32, direction: Image1, outside: Image1, cover: Flat, source: Flat, extinction: Flat,
+           dust_source: Flat, ground: Image, cell: ti.f32,
            # outputs
-           arriving: Cube, leaving: Cube):
-    nx, ny, nz = extinction.shape[0], extinction.shape[1], extinction.shape[2]
+           arriving: Flat, leaving: Flat):
+    sz, sy, sx = 3, 3 * (nz + 2), 3 * (nz + 2) * (ny + 2)  # strides with the border
     for d in range(DIRECTIONS):  # each direction is one task: its slices depend on each other
         w = vec3(direction[d, 0], direction[d, 1], direction[d, 2])
-        # receiver to source: one cell along the dominant axis, none or one along the others
-        first = ti.math.ivec3(0)
-        last = ti.math.ivec3(0)
+        sky = vec3(outside[d, 0], outside[d, 1], outside[d, 2])
+        first = d * (nx + 2) * sx + sx + sy + sz  # of cell (0, 0, 0)
+        for x, y in ti.ndrange((-1, nx + 1), (-1, ny + 1)):
+            row = first + x * sx + y * sy
+            colour_put(leaving, row - sz, sky)
+            colour_put(leaving, row + nz * sz, sky)
+            if x < 0 or x == nx or y == ny:
+                for z in range(nz):
+                    colour_put(leaving, row + z * sz, sky)
+            elif y < 0:
+                for z in range(nz):
+                    colour_put(leaving, row + z * sz, vec3(ground[x, z, 0], ground[x, z, 1], ground[x, z, 2]))
+        # receiver to its four sources: one cell along the dominant axis, none or one along the others
+        low, high = 0, ti.math.ivec2(0)
+        turn = 0
         for k in ti.static(range(3)):
+            stride = ti.Vector([sx, sy, sz])[k]
+            step = ti.select(w[k] > 0, stride, -stride)
             if ti.abs(w[k]) > 0.75:
-                first[k] = last[k] = ti.select(w[k] > 0, 1, -1)
-            elif w[k] > 0:
-                last[k] = 1
+                low += step
             else:
-                first[k] = -1
+                low += ti.min(step, 0)
+                high[turn] = stride
+                turn += 1
         path = w.norm() * cell
+        slant = ti.abs(w)
         # sides of a source that face the receiver
         side = ti.math.ivec3(ti.select(w[0] > 0, 1, 0), ti.select(w[1] > 0, 3, 2), ti.select(w[2] > 0, 5, 4))
-        sky = vec3(outside[d, 0], outside[d, 1], outside[d, 2])
         for a in range(nx):
             x = ti.select(w[0] > 0, nx - 1 - a, a)
             for b in range(ny):
                 y = ti.select(w[1] > 0, ny - 1 - b, b)
-                for c in range(nz):
-                    z = ti.select(w[2] > 0, nz - 1 - c, c)
-                    light = vec3(0.0)
-                    for i in range(first[0], last[0] + 1):
-                        for j in range(first[1], last[1] + 1):
-                            for k in range(first[2], last[2] + 1):
-                                u, v, m = x + i, y + j, z + k
-                                if u < 0 or u >= nx or m < 0 or m >= nz or v >= ny:
-                                    light += sky
-                                elif v < 0:
-                                    light += vec3(ground[u, m, 0], ground[u, m, 1], ground[u, m, 2])
-                                else:
-                                    light += vec3(leaving[d, u, v, m, 0], leaving[d, u, v, m, 1], leaving[d, u, v, m, 2])
+                for e in range(nz):
+                    z = ti.select(w[2] > 0, nz - 1 - e, e)
+                    c, p = first + x * sx + y * sy + z * sz, (x * ny + y) * nz + z
+                    near = c + low
+                    light = colour_at(leaving, near)
+                    light += colour_at(leaving, near + high[1])
+                    light += colour_at(leaving, near + high[0])
+                    light += colour_at(leaving, near + high[0] + high[1])
                     light *= 0.25
-                    for n in ti.static(range(3)):
-                        arriving[d, x, y, z, n] = light[n]
-                    covered, sent = 0.0, vec3(0.0)
+                    colour_put(arriving, c, light)
+                    covered = 0.0
                     for s in ti.static(range(3)):
-                        slant = ti.abs(w[s])
-                        covered += slant * cover[side[s], x, y, z]
-                        for n in ti.static(range(3)):
-                            sent[n] += slant * source[3 * side[s] + n, x, y, z]
+                        covered += slant[s] * cover[6 * p + side[s]]
                     if covered > 0.0:
+                        sent = vec3(0.0)
+                        for s in ti.static(range(3)):
+                            sent += slant[s] * colour_at(source, 18 * p + 3 * side[s])
                         sent /= covered
                         light = sent + (light - sent) * ti.max(1.0 - covered, 0.0)
-                    if extinction[x, y, z] > 0.0:
-                        dust = vec3(dust_source[x, y, z, 0], dust_source[x, y, z, 1], dust_source[x, y, z, 2])
-                        light = dust + (light - dust) * ti.exp(-extinction[x, y, z] * path)
-                    for n in ti.static(range(3)):
-                        leaving[d, x, y, z, n] = light[n]
+                    if extinction[p] > 0.0:
+                        dust = colour_at(dust_source, 3 * p)
+                        light = dust + (light - dust) * ti.exp(-extinction[p] * path)
+                    colour_put(leaving, c, light)
 
 
 @ti.kernel
-def _collect(arriving: Cube, weight: Image1,
+def _collect(nx: ti.i32, ny: ti.i32, nz: ti.i32, arriving: Flat,
              # outputs
-             cube: Cube, mean: Volumes):
-    for x, y, z in ti.ndrange(mean.shape[0], mean.shape[1], mean.shape[2]):
-        total, side = vec3(0.0), ti.Matrix.zero(ti.f32, 6, 3)
-        for d in range(DIRECTIONS):
-            light = vec3(arriving[d, x, y, z, 0], arriving[d, x, y, z, 1], arriving[d, x, y, z, 2])
-            total += light
+             cube: Flat, mean: Flat):
+    sz, sy, sx = 3, 3 * (nz + 2), 3 * (nz + 2) * (ny + 2)
+    for row in range(nx * ny):
+        first = (row // ny + 1) * sx + (row % ny + 1) * sy + sz
+        for z in range(nz):
+            total, side = vec3(0.0), ti.Matrix.zero(ti.f32, 6, 3)
+            for d in ti.static(range(DIRECTIONS)):
+                light = colour_at(arriving, d * (nx + 2) * sx + first + z * sz)
+                total += light
+                for s in ti.static(range(6)):
+                    if ti.static(WEIGHT[d, s] > 0):
+                        for n in ti.static(range(3)):
+                            side[s, n] += ti.static(float(WEIGHT[d, s])) * light[n]
+            p = row * nz + z
+            colour_put(mean, 3 * p, total / DIRECTIONS)
             for s, n in ti.static(ti.ndrange(6, 3)):
-                side[s, n] += weight[d, s] * light[n]
-        for n in ti.static(range(3)):
-            mean[x, y, z, n] = total[n] / DIRECTIONS
-            for s in ti.static(range(6)):
-                cube[x, y, z, s, n] = side[s, n]
+                cube[18 * p + 3 * s + n] = side[s, n]
 
 
 def ambient_irradiance(ambient: Ambient, sky: Sky, depth: np.ndarray, normal: np.ndarray, pose: Pose) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ first, frames, fps. Always sharp: no motion blur, no depth of field.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,11 +42,23 @@ def draw(shot: Shot, fragments: Fragments, bonds: Bonds, motion: Motion, seeds: 
         taichi_open()
         scene = scene_open(shot, fragments, seeds, dust)
         log = tables.break_log(shot, bonds, motion, max(missing))
-        for frame in missing:
-            inputs = (motion, seeds, debris, dust)
-            folder.put_frame(frame, frame_arrays(shot, scene, fragments, log, inputs, frame))
-            progress(frame)
+        inputs = (tables.Recent(motion), seeds, tables.Recent(debris) if debris is not None else None, dust)
+        with ThreadPoolExecutor(1) as behind:  # one frame is packed while the next is drawn
+            packing = None
+            for frame in missing:
+                arrays = frame_arrays(shot, scene, fragments, log, inputs, frame)
+                if packing is not None:
+                    progress(packing.result())
+                packing = behind.submit(frame_pack, folder, frame, arrays)
+            if packing is not None:
+                progress(packing.result())
     return Guides(folder)
+
+
+def frame_pack(folder: FrameFolder, frame: int, arrays: dict[str, np.ndarray]) -> int:
+    """Publish a frame and say which."""
+    folder.put_frame(frame, arrays)
+    return frame
 
 
 def static_arrays(shot: Shot) -> dict[str, np.ndarray]:
@@ -102,7 +115,7 @@ def scene_open(shot: Shot, fragments: Fragments, seeds: Seeds | None, dust: Dust
     renderer.open_shot(graph, shot.camera.width, shot.camera.height, shot.look.shadow_size, bodies.reshape(-1, 4),
                        materials.reshape(-1, 4), uniforms)
     choice = tables.rock_choice(shot, seeds) if rocks and seeds is not None else np.zeros(0, np.int32)
-    lattice = ambient_lattice(*air_box(fragments, dust))
+    lattice = ambient_lattice(*air_box(fragments, dust), shot.look.ambient_cells)
     return Scene(sky, graph, renderer, np.ascontiguousarray(bodies[:, :3]), choice, len(rocks), light, lattice,
                  surface_points(shot, fragments, lattice, solid.normal, bodies, materials))
 
@@ -146,7 +159,7 @@ def light_matrix(shot: Shot, fragments: Fragments, sky: Sky) -> tuple[np.ndarray
 
 
 def frame_arrays(shot: Shot, scene: Scene, fragments: Fragments, log: tables.BreakLog,
-                 inputs: tuple[Motion, Seeds | None, Debris | None, Dust | None], frame: int) -> dict[str, np.ndarray]:
+                 inputs: tuple[tables.Frames, Seeds | None, tables.Frames | None, Dust | None], frame: int) -> dict[str, np.ndarray]:
     """All arrays of one frame of Guides."""
     motion, seeds, debris, dust = inputs
     pose, sky = camera_pose(shot, frame), scene.sky
@@ -186,7 +199,7 @@ def frame_arrays(shot: Shot, scene: Scene, fragments: Fragments, log: tables.Bre
     }
 
 
-def frame_rows(shot: Shot, fragments: Fragments, motion: Motion, seeds: Seeds | None, debris: Debris | None,
+def frame_rows(shot: Shot, fragments: Fragments, motion: tables.Frames, seeds: Seeds | None, debris: tables.Frames | None,
                frame: int) -> tuple[np.ndarray, tables.Poses]:
     """(B, 9, 4) f32 pose rows now, before and after, each relative to its own eye, and the poses now."""
     now = tables.body_poses(shot, fragments, motion, seeds, debris, frame)

@@ -233,27 +233,32 @@ def _upsample(depth: Image1, light: Image, limit: Image1, mean: Image1,
         z = depth[y, x]
         cy, cx = (y + 0.5) / 2.0 - 0.5, (x + 0.5) / 2.0 - 0.5
         by, bx = ti.cast(ti.round(cy), ti.i32), ti.cast(ti.round(cx), ti.i32)
-        total, weights, far, fars = ti.Vector([0.0, 0.0, 0.0, 0.0]), 0.0, 0.0, 0.0
-        best, least = ti.Vector([0.0, 0.0, 0.0, 0.0]), 1e30
+        dusty = False
         for j, i in ti.static(ti.ndrange((-1, 2), (-1, 2))):
-            v, u = ti.math.clamp(by + j, 0, lh - 1), ti.math.clamp(bx + i, 0, lw - 1)
-            value = ti.Vector([light[v, u, 0], light[v, u, 1], light[v, u, 2], light[v, u, 3]])
-            dy, dx = by + j - cy, bx + i - cx
-            # depth limits that both lie behind the dust agree, whatever they are
-            near, other = ti.min(z, 1e7), ti.min(limit[v, u], 1e7)
-            behind = mean[v, u] * 1.5 + 5.0
-            gap = ti.abs(ti.min(near, behind) - ti.min(other, behind)) / (0.02 * ti.min(near, other) + 0.05)
-            weight = ti.exp(-1.1 * (dx * dx + dy * dy)) * ti.exp(-gap)
-            total += weight * value
-            weights += weight
-            if gap < least:
-                least = gap
-                best = value
-            far += weight * value[3] * mean[v, u]
-            fars += weight * value[3]
-        result = best
-        if weights > 1e-4:
-            result = total / weights
+            dusty |= light[ti.math.clamp(by + j, 0, lh - 1), ti.math.clamp(bx + i, 0, lw - 1), 3] > 0.0
+        result, far, fars = ti.Vector([0.0, 0.0, 0.0, 0.0]), 0.0, 0.0
+        if dusty:
+            total, weights = ti.Vector([0.0, 0.0, 0.0, 0.0]), 0.0
+            best, least = ti.Vector([0.0, 0.0, 0.0, 0.0]), 1e30
+            for j, i in ti.static(ti.ndrange((-1, 2), (-1, 2))):
+                v, u = ti.math.clamp(by + j, 0, lh - 1), ti.math.clamp(bx + i, 0, lw - 1)
+                value = ti.Vector([light[v, u, 0], light[v, u, 1], light[v, u, 2], light[v, u, 3]])
+                dy, dx = by + j - cy, bx + i - cx
+                # depth limits that both lie behind the dust agree, whatever they are
+                near, other = ti.min(z, 1e7), ti.min(limit[v, u], 1e7)
+                behind = mean[v, u] * 1.5 + 5.0
+                gap = ti.abs(ti.min(near, behind) - ti.min(other, behind)) / (0.02 * ti.min(near, other) + 0.05)
+                weight = ti.exp(-1.1 * (dx * dx + dy * dy)) * ti.exp(-gap)
+                total += weight * value
+                weights += weight
+                if gap < least:
+                    least = gap
+                    best = value
+                far += weight * value[3] * mean[v, u]
+                fars += weight * value[3]
+            result = best
+            if weights > 1e-4:
+                result = total / weights
         for k in ti.static(range(4)):
             dust[y, x, k] = result[k]
         dust_depth[y, x] = ti.select(result[3] > THIN and fars > 0.0, far / ti.max(fars, 1e-12), ti.math.inf)

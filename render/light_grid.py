@@ -90,18 +90,32 @@ def _sun_lit(shadow: Image1, ax: vec3, ay: vec3, az: vec3, base: vec3,
 
 def grid_resample(source: np.ndarray, lower: np.ndarray, cell: float, lattice: Lattice) -> np.ndarray:
     """Mean of a finer grid (lower corner [m], cell [m]) over the cells of a lattice: overlaps are exact along each axis."""
-    result = source.astype(np.float32)
+    result = np.ascontiguousarray(source, np.float32)
     for axis in range(3):
-        n = source.shape[axis]
-        edges = (lower[axis] + cell * np.arange(n + 1) - lattice.lower[axis]) / lattice.cell
-        fine = np.moveaxis(result, axis, 0)
-        total = np.concatenate([np.zeros((1, *fine.shape[1:]), np.float32), np.cumsum(fine, axis=0, dtype=np.float64).astype(np.float32)])
-        at = np.clip((np.arange(lattice.shape[axis] + 1) - edges[0]) / (edges[1] - edges[0]), 0, n)
-        whole = np.minimum(at.astype(int), n - 1)
-        part = (at - whole).reshape(-1, *([1] * (fine.ndim - 1))).astype(np.float32)
-        cut = total[whole] * (1 - part) + total[whole + 1] * part
-        result = np.moveaxis(np.diff(cut, axis=0) * np.float32(edges[1] - edges[0]), 0, axis)
-    return np.ascontiguousarray(result)
+        shape, n = list(result.shape), result.shape[axis]
+        scale = cell / lattice.cell
+        edges = (lattice.lower[axis] + lattice.cell * np.arange(lattice.shape[axis] + 1) - lower[axis]) / cell
+        shape[axis] = lattice.shape[axis]
+        found = np.empty(shape, np.float32)
+        lines = (int(np.prod(shape[:axis])), -1, int(np.prod(shape[axis + 1:])))
+        _resample(result.reshape(lines), np.clip(edges, 0, n).astype(np.float32), scale, found.reshape(lines))
+        result = found
+    return result
+
+
+@ti.kernel
+def _resample(source: Volume, edges: ti.types.ndarray(dtype=ti.f32, ndim=1), scale: ti.f32,
+              # output
+              out: Volume):
+    """Along the middle axis: sums between edges, in cells of the source, times `scale`."""
+    for o, i in ti.ndrange(out.shape[0], out.shape[1]):
+        low, high = edges[i], edges[i + 1]
+        first, last = ti.cast(ti.floor(low), ti.i32), ti.cast(ti.ceil(high), ti.i32)
+        for j in range(out.shape[2]):
+            total = 0.0
+            for k in range(first, last):
+                total += (ti.min(high, k + 1.0) - ti.max(low, ti.cast(k, ti.f32))) * source[o, k, j]
+            out[o, i, j] = total * scale
 
 
 @ti.func

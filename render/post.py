@@ -8,6 +8,8 @@ averaged over those 16 pixels where they lie on the same surface. Edges are crea
 pieces of one plane is none until it opens. What is off screen or hidden does not occlude.
 """
 
+from functools import lru_cache
+
 import numpy as np
 import taichi as ti
 
@@ -25,9 +27,17 @@ def ambient_occlusion(depth: np.ndarray, normal: np.ndarray, pose: Pose, radius:
     corner, right, down = ray_frame(pose)
     raw, smooth = np.empty_like(depth), np.empty_like(depth)
     focal = pose.projection[1, 1] * pose.height / 2
-    _obscurance(depth, normal, vec3(*corner), vec3(*right), vec3(*down), focal, radius, strength, raw)
+    _obscurance(depth, normal, spiral(), vec3(*corner), vec3(*right), vec3(*down), focal, radius, strength, raw)
     _obscurance_smooth(depth, normal, vec3(*corner), vec3(*right), vec3(*down), 1 / focal, raw, smooth)
     return smooth
+
+
+@lru_cache(maxsize=1)
+def spiral() -> np.ndarray:
+    """(16, TAPS, 2) f32 directions of the taps, x and y, for each of the 4 x 4 pixels."""
+    turn = np.arange(16, dtype=np.float32) * np.float32(6.2831853 / 16.0) * np.float32(5.0)
+    angle = turn[:, None] + np.arange(TAPS, dtype=np.float32) * np.float32(GOLDEN)
+    return np.stack([np.cos(angle), np.sin(angle)], -1)
 
 
 def edges(depth: np.ndarray, normal: np.ndarray, pose: Pose) -> np.ndarray:
@@ -49,7 +59,8 @@ def normal_at(normal: ti.template(), y, x):
 
 
 @ti.kernel
-def _obscurance(depth: Image1, normal: Image, corner: vec3, right: vec3, down: vec3, focal: ti.f32, radius: ti.f32, strength: ti.f32,
+def _obscurance(depth: Image1, normal: Image, spiral: Image, corner: vec3, right: vec3, down: vec3, focal: ti.f32, radius: ti.f32,
+                strength: ti.f32,
                 # output
                 out: Image1):
     h, w = depth.shape[0], depth.shape[1]
@@ -59,13 +70,13 @@ def _obscurance(depth: Image1, normal: Image, corner: vec3, right: vec3, down: v
         reach = ti.min(radius * focal / z, 0.25 * ti.cast(h, ti.f32))  # [px]
         if z < 1e30 and reach > 1.0:
             p, n = place(y, x, z, corner, right, down), normal_at(normal, y, x)
-            turn = ti.cast((x % 4) * 4 + (y % 4), ti.f32) * (6.2831853 / 16.0) * 5.0
+            turn = (x % 4) * 4 + (y % 4)
             span = reach * z / focal  # [m] what the clamped disc covers
             blocked = 0.0
             for i in range(TAPS):
                 rho = reach * (ti.cast(i, ti.f32) + 0.5) / TAPS
-                phi = turn + ti.cast(i, ti.f32) * GOLDEN
-                qx, qy = x + ti.cast(ti.round(rho * ti.cos(phi)), ti.i32), y + ti.cast(ti.round(rho * ti.sin(phi)), ti.i32)
+                qx = x + ti.cast(ti.round(rho * spiral[turn, i, 0]), ti.i32)
+                qy = y + ti.cast(ti.round(rho * spiral[turn, i, 1]), ti.i32)
                 if 0 <= qx < w and 0 <= qy < h and depth[qy, qx] < 1e30:
                     v = place(qy, qx, depth[qy, qx], corner, right, down) - p
                     d2 = v.dot(v)

@@ -8,13 +8,15 @@ is body F + 1 + p. Pure numpy. Debris pieces share a few hashed convex shapes; a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 from scipy.spatial import ConvexHull
 
 from shot import hashing, rotation
 from shot.params import Shot
-from shot.results import GROUND, Bonds, Debris, Fragments, Motion, Seeds
+from shot.results import GROUND, Bonds, Fragments, Motion, Seeds
 
 SURFACES = {"concrete": 1, "plain": 1, "brick": 2, "facade": 3}  # pattern of outer faces, see shaders/weathering.glsl
 GROUND_SURFACE = 4
@@ -57,6 +59,25 @@ def body_count(fragments: Fragments, seeds: Seeds | None) -> int:
     return fragments.count + 1 + (0 if seeds is None else len(seeds.radius))
 
 
+class Frames(Protocol):
+    """Motion or Debris, or what stands for them."""
+
+    def frame(self, frame: int) -> dict[str, np.ndarray]:
+        """Arrays of one frame."""
+        ...
+
+
+class Recent:
+    """A streamed result whose last frames stay in memory: each is read three times, as after, now and before."""
+
+    def __init__(self, source: Frames):
+        self._read = lru_cache(maxsize=3)(source.frame)
+
+    def frame(self, frame: int) -> dict[str, np.ndarray]:
+        """Arrays of one frame."""
+        return self._read(frame)
+
+
 @dataclass(frozen=True)
 class Poses:
     """World placement of every body at one frame: p = linear @ local + position."""
@@ -66,7 +87,7 @@ class Poses:
     alive: np.ndarray  # (P) bool debris pieces there to be drawn
 
 
-def body_poses(shot: Shot, fragments: Fragments, motion: Motion, seeds: Seeds | None, debris: Debris | None, frame: int,
+def body_poses(shot: Shot, fragments: Fragments, motion: Frames, seeds: Seeds | None, debris: Frames | None, frame: int,
                born: np.ndarray | None = None) -> Poses:
     """Poses at a frame, clamped to the shot. Pieces not alive yet but wanted (`born`) are carried back by their velocity."""
     clamped = min(max(frame, shot.first), shot.first + shot.frames - 1)

@@ -317,7 +317,7 @@ def test_closed_room_is_dark_and_light_never_grows(taichi):
     upper = [[s, thick, s], [s, 6 + thick, s], [-s + thick, 6, s], [s, 6, s], [s, 6, -s + thick], [s, 6, s]]
     room = fragments_of(lower, upper, np.zeros(6, int))
     bodies, materials = body_table(shot, room, None), material_table(shot, room.material_name)
-    lattice = ambient_lattice(np.array([-8.0, 0, -8]), np.array([8.0, 10, 8]))
+    lattice = ambient_lattice(np.array([-8.0, 0, -8]), np.array([8.0, 10, 8]), 56)
     points = surface_points(shot, room, lattice, fragment_solid(room).normal, bodies, materials)
     white = type(points)(points.place, points.normal, points.body, points.area, np.ones_like(points.albedo))
     one, none = np.ones(3), np.zeros(3)
