@@ -50,12 +50,14 @@ def matte(layer: str, fragment_name: Sequence[str]) -> Matte:
 
 def crypto_channels(matte: Matte, ids: np.ndarray) -> dict[str, np.ndarray]:
     """Ranked channels of a frame from ids (H, W, 4) i32."""
-    code = matte.table.view(np.uint32)[np.clip(ids, 0, len(matte.table) - 1)]
-    pairs = np.zeros((*ids.shape[:-1], 2 * ids.shape[-1]), np.float32)
-    whole = (code == code[..., :1]).all(axis=-1)  # most pixels lie within one object
-    pairs[whole, 0], pairs[whole, 1] = code[whole, 0].view(np.float32), code[whole, 0] != 0
-    pairs[~whole] = ranked(code[~whole])
-    return {f"{matte.layer}{k // 4:02d}.{'RGBA'[k % 4]}": pairs[..., k] for k in range(pairs.shape[-1])}
+    code, last = matte.table.view(np.uint32), len(matte.table) - 1
+    flat = ids.reshape(-1, ids.shape[-1])
+    planes = np.zeros((2 * ids.shape[-1], len(flat)), np.float32)
+    first = code[np.clip(flat[:, 0], 0, last)]
+    planes[0], planes[1] = first.view(np.float32), first != 0
+    mixed = np.flatnonzero(np.logical_or.reduce([flat[:, k] != flat[:, 0] for k in range(1, flat.shape[1])]))  # most lie within one object
+    planes[:, mixed] = ranked(code[np.clip(flat[mixed], 0, last)]).T
+    return {f"{matte.layer}{k // 4:02d}.{'RGBA'[k % 4]}": plane.reshape(ids.shape[:-1]) for k, plane in enumerate(planes)}
 
 
 def ranked(code: np.ndarray) -> np.ndarray:

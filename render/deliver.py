@@ -24,8 +24,11 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -43,6 +46,7 @@ from shot.results import Fragments, Guides, Progress, Refined
 
 SOURCES = ("cryptomatte", "deliver", "display", "exr", "motion_blur", "movie", "sheet")
 REC709 = "lin_rec709"
+T = TypeVar("T")
 
 
 def deliver(
@@ -56,20 +60,33 @@ def deliver(
     gain = 2.0**shot.output.exposure * float(guides.folder.get("static")["exposure"])
     key = delivery_key(shot, provenance)
     failed: dict[int, str] = {}
-    kept = 0
-    for frame in sorted(frames):
+
+    def tried(frame: int, step: Callable[[], T]) -> T | None:
         try:
-            if places.whole(f"{frame:04d}", key, places.files(frame)):
-                kept += 1
-            else:
-                facts = {**provenance, "frame": str(frame)}
-                frame_write(shot, places, mattes, said, guides.frame(frame), refined.frame(frame) if refined else None, frame, gain, facts)
-                places.record(f"{frame:04d}", key, places.files(frame))
+            return step()
         except (DamagedFile, ValueError, OSError) as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise  # no other frame would fit either
             failed[frame] = str(error)
-        progress(frame)
+            return None
+
+    kept = 0
+    with ThreadPoolExecutor(1) as behind:  # a frame is compressed while the next is put together
+        writing: list[tuple[int, Future[None]]] = []
+        for frame in sorted(frames):
+            if places.whole(f"{frame:04d}", key, places.files(frame)):
+                kept += 1
+            else:
+                facts = {**provenance, "frame": str(frame)}
+                made = tried(frame, lambda f=frame, facts=facts: frame_make(
+                    shot, mattes, said, guides.frame(f), refined.frame(f) if refined else None, f, gain, facts))
+                while writing:
+                    tried(writing[0][0], writing.pop(0)[1].result)
+                if made is not None:
+                    writing.append((frame, behind.submit(frame_write, places, made, key, shot.output.colourspace)))
+            progress(frame)
+        while writing:
+            tried(writing[0][0], writing.pop(0)[1].result)
     made = [frame for frame in sorted(frames) if frame not in failed]
     figures = {"frames": len(made), "kept": kept, "failed": len(failed), "bytes": places.size(made)}
     result = {**places.found(made), **shot_files(shot, places, made, key, provenance), "figures": figures}
@@ -79,18 +96,29 @@ def deliver(
     return result
 
 
-def frame_write(
-    shot: Shot, places: Places, mattes: Sequence[Matte], said: dict[str, str], guide: dict[str, np.ndarray],
-    refined: dict[str, np.ndarray] | None, frame: int, gain: float, facts: dict[str, str],
-) -> None:  # fmt: skip
-    """The EXR and the display picture of one frame. `said` is the metadata of the mattes, `facts` the frame's provenance."""
+@dataclass(frozen=True)
+class Made:
+    """One frame, ready to be compressed."""
+
+    frame: int
+    display: np.ndarray  # (H, W, 3) u8
+    facts: dict[str, str]
+    channels: dict[str, np.ndarray]  # of the EXR; empty without one
+    attributes: dict[str, str]
+
+
+def frame_make(
+    shot: Shot, mattes: Sequence[Matte], said: dict[str, str], guide: dict[str, np.ndarray], refined: dict[str, np.ndarray] | None,
+    frame: int, gain: float, facts: dict[str, str],
+) -> Made:  # fmt: skip
+    """The display picture and the EXR's channels of one frame. `said` is the metadata of the mattes, `facts` the frame's provenance."""
     linear = layers(guide, refined, np.eye(3))
     picture = blurred(composite(linear), guide, shot.output.motion_blur)
     if not np.isfinite(picture).all():
         raise ValueError(f"frame {frame}: {int((~np.isfinite(picture)).any(axis=2).sum())} pixels of the picture are not finite")
-    png_write(places.png(frame), displayed(picture, shot.output.view, gain), facts)
+    display = displayed(picture, shot.output.view, gain)
     if not shot.output.exr:
-        return
+        return Made(frame, display, facts, {}, {})
     if shot.output.colourspace != REC709:
         linear = layers(guide, refined, colour_matrix(REC709, shot.output.colourspace))
         picture = blurred(composite(linear), guide, shot.output.motion_blur)
@@ -98,8 +126,15 @@ def frame_write(
     channels = layer("", half(picture), "RGB") | linear | data_layers(guide)
     for matte in mattes:
         channels |= crypto_channels(matte, guide["ids"])
-    attributes |= said
-    exr_write(places.exr(frame), channels, attributes, shot.output.colourspace)
+    return Made(frame, display, facts, channels, attributes | said)
+
+
+def frame_write(places: Places, made: Made, key: str, colourspace: str) -> None:
+    """Publish the files of a frame and note what they were made from."""
+    png_write(places.png(made.frame), made.display, made.facts)
+    if made.channels:
+        exr_write(places.exr(made.frame), made.channels, made.attributes, colourspace)
+    places.record(f"{made.frame:04d}", key, places.files(made.frame))
 
 
 def layers(guide: dict[str, np.ndarray], refined: dict[str, np.ndarray] | None, matrix: np.ndarray) -> dict[str, np.ndarray]:
@@ -109,8 +144,8 @@ def layers(guide: dict[str, np.ndarray], refined: dict[str, np.ndarray] | None, 
         image = np.asarray(image, np.float32)
         return half(image if (matrix == np.eye(3)).all() else image @ matrix.T.astype(np.float32))
 
-    code = guide["albedo"].astype(np.float32) / 255
-    albedo = np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4)
+    code = np.arange(256, dtype=np.float32) / 255
+    albedo = np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4)[guide["albedo"]]
     dust = guide["dust"]
     cover = 1.0 - (1.0 - guide["alpha"].astype(np.float32)) * (1.0 - dust[..., 3].astype(np.float32))
     found = {"A": cover.astype(np.float16)} | layer("solid", colour(guide["solid"]), "RGB") | layer("albedo", colour(albedo), "RGB")
