@@ -159,8 +159,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "shed", "neural.shed",
-        ("debris", *(f"!{name}" for name in OF_FLIGHT), "materials.*.grain", "materials.*.fractal", "materials.*.density",
-         "materials.*.fracture_energy"),
+        ("debris", *(f"!{name}" for name in OF_FLIGHT), "materials.*.grain", "materials.*.fractal", "materials.*.fracture_energy"),
         ("shatter", "simulate"), "whole", ("numpy",), _shed, results.Seeds.load,
     ),
     Stage(

@@ -19,6 +19,7 @@ CONVEX = 0.1  # a piece is convex enough if its hulls hold at most this share of
 HULLS = 8  # most hulls of a piece
 CANDIDATES = 8  # most reflex planes tried per halving
 DUST = 1e-9  # of the piece's volume: less is rounding of a split
+FLAT = 1e-6  # of the piece's size: a block thinner than that is a face that a split doubled, and no hull can be built on it
 HULL_VERTICES = 48  # most vertices of a hull; a Voronoi cell has about 27
 DEVIATION = 0.005  # of the piece's size: a reduced hull stops here
 
@@ -28,19 +29,18 @@ Mesh = tuple[np.ndarray, np.ndarray, np.ndarray]  # vertices (V, 3), triangles (
 def hulls_of(vertex: np.ndarray, face: np.ndarray) -> tuple[np.ndarray, ...]:
     """Vertices (H, 3) of 1..HULLS convex hulls that together cover the part."""
     part = manifold_of(vertex, face, np.zeros(len(face), np.int64))
-    volume = part.volume()
+    volume, size = part.volume(), float(np.ptp(vertex, axis=0).max())
     blocks = [(part, part.hull())]
     while len(blocks) < HULLS:
         excess = [hull.volume() - block.volume() for block, hull in blocks]
         if sum(excess) <= CONVEX * volume:
             break
         worst = int(np.argmax(excess))
-        halves = halved(blocks[worst][0], least=DUST * volume)
+        halves = halved(blocks[worst][0], DUST * volume, FLAT * size)
         if not halves or sum(h.volume() for _, h in halves) > (1.0 - 1e-3) * blocks[worst][1].volume():
             break
         blocks[worst : worst + 1] = halves
     return tuple(reduced(mesh_of(hull)[0]) for _, hull in blocks)
-
 
 
 def reduced(point: np.ndarray) -> np.ndarray:
@@ -81,12 +81,17 @@ def mesh_of(solid: manifold3d.Manifold) -> Mesh:
     return vertex, same[face], np.array(mesh.face_id).astype(np.int64) - 1
 
 
-def halved(part: manifold3d.Manifold, least: float) -> list[tuple[manifold3d.Manifold, manifold3d.Manifold]]:
-    """The separate halves, each with its hull, of the cut whose hulls are smallest in sum; empty if no plane cuts."""
+def halved(part: manifold3d.Manifold, least: float, thinnest: float) -> list[tuple[manifold3d.Manifold, manifold3d.Manifold]]:
+    """The separate halves, each with its hull, of the cut whose hulls are smallest in sum; empty if no plane cuts.
+
+    Blocks below `least` [m3] or thinner than `thinnest` [m] are left out."""
     best: list[tuple[manifold3d.Manifold, manifold3d.Manifold]] = []
     smallest = np.inf
     for normal, offset in split_planes(*mesh_of(part)[:2]):
-        halves = [block for side in part.split_by_plane(normal, offset) for block in side.decompose() if block.volume() > least]
+        halves = [
+            block for side in part.split_by_plane(normal, offset) for block in side.decompose()
+            if block.volume() > max(least, 0.5 * thinnest * block.surface_area())
+        ]
         if len(halves) < 2:
             continue
         pairs = [(block, block.hull()) for block in halves]

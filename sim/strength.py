@@ -21,9 +21,13 @@ from shot.results import MEMBER_KINDS
 
 PANEL_KINDS = np.isin(MEMBER_KINDS, ("facade", "infill"))  # hung or walled in: no bars cross their edges
 
+SCALARS = (
+    "density", "young", "poisson", "tension", "compression", "cohesion", "friction_angle", "fracture_energy", "weibull", "steel",
+)  # of a Material, as far as mass and strength go
+
 
 def material_columns(materials: Materials, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Every scalar property as an array over `names`. Raises ShotError for a material the shot does not have."""
+    """The properties that SCALARS names, as arrays over `names`. Raises ShotError for a material the shot does not have."""
     rows: list[Material] = []
     for name in names:
         row = getattr(materials, name, None)
@@ -31,8 +35,7 @@ def material_columns(materials: Materials, names: tuple[str, ...]) -> dict[str, 
             known = list(type(materials).model_fields)
             raise ShotError(f"materials.{name} is not in the shot{nearest(name, known)} (has {', '.join(known)})")
         rows.append(row)
-    scalars = [key for key, value in Material().model_dump().items() if isinstance(value, float | int)]
-    return {key: np.array([getattr(row, key) for row in rows], float) for key in scalars}
+    return {key: np.array([getattr(row, key) for row in rows], float) for key in SCALARS}
 
 
 def bond_strengths(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
 
 import manifold3d
 import numpy as np
 import pytest
 from building_boxes import BOX_FACES, box, box_mesh, building_of, frame_block
+from scipy.spatial import ConvexHull
 from scipy.special import gamma
 
 from shot.errors import ShotError
@@ -485,6 +488,19 @@ def test_bad_input_is_named(broken):
         broken(building_of([("slab", "concrete", block, faces[1:], True, False)]))
     with pytest.raises(ShotError, match="materials.marble is not"):
         broken(building_of([("slab", "marble", *box_mesh((0, 0, 0), (1, 1, 1)), True, False)], materials=("marble",)))
+
+
+def test_hulls_of_thickened_sheets_have_volume(tmp_path):
+    """Holes left open make the house's walls sheets with thickness; the covers of their pieces hold no hull that is flat."""
+    from assets.building import build
+    from shot.load import shot_load
+
+    root = Path(__file__).parent
+    loaded = shot_load(root / "shots" / "tiny_mesh.toml", ["building.hole_limit=0"])
+    building = build(loaded.shot, FrameFolder(tmp_path / "build"), loaded.base, progress_silent)
+    fragments, _ = shatter(loaded.shot, building, FrameFolder(tmp_path / "shatter"), progress_silent)
+    for lower, upper in pairwise(fragments.hull_vertex_start):
+        assert ConvexHull(fragments.hull_vertex[lower:upper]).volume > 0.0
 
 
 def test_results_reload_and_progress(tmp_path):

@@ -1,4 +1,8 @@
-"""Every parameter does something: it changes the result of the stage that declares it, and of no earlier one."""
+"""Every parameter does something: it changes the result of the stage that declares it, and of no earlier one.
+
+What counts is what a picture or a later stage is made of: arrays of the frames, decoded pixels of what is delivered. Not counted:
+digests of the solver's whole state, states kept for resuming, texts, and the provenance that every delivered file carries.
+"""
 
 from __future__ import annotations
 
@@ -6,31 +10,50 @@ import hashlib
 import typing
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline.digest import ROOT, shot_part
 from pipeline.run import run
 from pipeline.stages import DELIVERY, STAGE_NAMES, STAGES
+from shot.frames import arrays_unpack
 from shot.load import param_rows, shot_load
 from shot.params import Shot
 
 TINY = ROOT / "tests" / "shots" / "tiny_frame.toml"
+LONG_ENOUGH = "frames=26"  # the upper storeys have hit the ground: hinges turn, pieces crush, grind and fall asleep
+WANTED = [1024, 1025]  # two frames, for what a picture takes from the one before; the one after them is simulated too
 NAMELESS = {"name", "extends"}  # they name folders and files, no picture
 BY_ITS_OWN_TESTS = {  # need a diffusion pipeline, a GPU or weights that a test makes on the spot: tests/test_diffusers_backend.py
     "refine.strength", "refine.prompt", "refine.negative", "refine.guidance", "refine.model", "refine.controls",
     "refine.control_scale", "refine.device",
 }
-EVENT = ["events.0.kind=push", "events.0.force=[0, 0, 40]", "events.0.frame=1002"]
-MESH = ["building.kind=mesh", f"building.file={ROOT / 'assets' / 'meshes' / 'wall.obj'}", "fracture.piece=2"]
+PUSH = ["events.0.kind=push", "events.0.force=[0, 0, 40]", "events.0.frame=1002"]
+CORE = ["building.bays_x=2", "building.bays_z=2", "building.core=true"]
+BAYS = ["building.bays_x=4"]
+WALL = ["building.kind=mesh", f"building.file={ROOT / 'assets' / 'meshes' / 'wall.obj'}", "fracture.piece=2"]
+PLAIN = [*WALL[:2], "building.material=plain", "fracture.piece=0.8", *PUSH, "events.0.members=[]", "events.0.frames=4"]  # on its face
+HOUSE = ["building.kind=mesh", f"building.file={ROOT / 'assets' / 'meshes' / 'house.glb'}", "building.unit=cm", "building.up=z"]
 CONTEXT: dict[str, list[str]] = {  # what must be set for a parameter to matter at all
-    "building.file": MESH, "building.unit": MESH, "building.up": MESH, "building.material": MESH, "building.shell_thickness": MESH,
-    "building.shell_gap": MESH, "events.0.force": EVENT, "events.0.frames": EVENT, "events.0.amount": ["events.0.kind=weaken"],
-    "sim.stress_tolerance": ["sim.stress_direct=0"], "sim.stress_iterations": ["sim.stress_direct=0", "sim.stress_iterations=2"],
+    "building.core": CORE, "building.core_thickness": CORE, "building.door_width": CORE, "building.door_height": CORE,
+    "building.facade": BAYS, "building.file": WALL, "building.unit": WALL, "building.up": WALL, "building.material": WALL,
+    "building.hole_limit": HOUSE, "building.shell_thickness": [*HOUSE, "building.hole_limit=0"],
+    "events.0.force": PUSH, "events.0.frames": PUSH, "events.0.amount": ["events.0.kind=weaken"],
+    "sim.stress_tolerance": ["sim.stress_direct=0"], "sim.stress_iterations": ["sim.stress_direct=0"],
+    "output.motion_blur": ["camera.move=[20, 0, 0]"], "sim.sleep_speed": ["sim.sleep_time=0.1"],
+    "look.dust_steps": ["dust.cell=0.5"],  # no stride is shorter than a cell
+    **{row["key"]: PLAIN for row in param_rows() if row["key"].startswith("materials.plain.")},
 }
-OTHER: dict[str, str] = {  # a changed value where the rule below finds none
+OTHER: dict[str, str] = {  # a changed value where the rule below finds none, or one at which a limit is reached
     "building.kind": "mesh", "building.file": str(ROOT / "assets" / "meshes" / "school.obj"), "building.material": "brick",
-    "events.0.members": '["beam"]', "events.0.kind": "weaken", "sim.stress_direct": "0",
+    "building.hole_limit": "0.0", "events.0.members": '["beam"]', "events.0.kind": "weaken",
+    "sim.hinge_rotation": "0.01", "sim.hinge_opening": "0.005", "sim.break_rounds": "1",
+    "sim.stress_iterations": "5", "sim.sleep_speed": "1.0", "sim.stress_direct": "0",
+    "debris.limit": "20", "debris.kinetic_share": "1e-4", "debris.share": "1e-4", "dust.iterations": "2", "look.dust_steps": "8",
+    "look.ambient_cells": "28", "output.sheet_columns": "1",
 }
+KEPT_STATES = {"sim.checkpoint"}  # changes which states are kept for resuming, and no frame
 
 
 def leaves() -> list[str]:
@@ -63,14 +86,14 @@ def changed(key: str, shot: Shot) -> str:
         return next(c for c in choices if c != here)
     if isinstance(here, bool):
         return "false" if here else "true"
-    low = next((m.ge for m in field.metadata if hasattr(m, "ge")), next((m.gt for m in field.metadata if hasattr(m, "gt")), None))
+    low = next((getattr(m, name) for m in field.metadata for name in ("ge", "gt") if hasattr(m, name)), None)
     high = next((m.le for m in field.metadata if hasattr(m, "le")), None)
     if isinstance(here, int):
         return str(here + 1 if high is None or here + 1 <= high else here - 1)
     if isinstance(here, float):
         value = here * 1.3 + (0.1 if here == 0 else 0.0)
-        value = value if high is None or value <= high else here * 0.7
-        assert low is None or value >= low
+        if high is not None and value > high:
+            value = (here + (high if here < high else low or 0.0)) / 2
         return repr(value)
     if isinstance(here, tuple):
         return str([v * 1.3 + 0.1 for v in here])
@@ -93,35 +116,66 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("store")
 
 
-def contents(overrides: list[str], last: str, store: Path, out: Path) -> dict[str, dict[str, str]]:
-    """Digest of every file of every stage up to `last`."""
-    loaded = shot_load(TINY, overrides)
-    frames = list(loaded.shot.frame_range)
-    done = run(loaded, frames[-2:], last, out, store)
-    found = {}
-    for name, key in done.keys.items():
-        folder = store / name / key
-        found[name] = {p.name: hashlib.blake2b(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir()) if p.name != "manifest.json"}
-    if last == "deliver":
-        found["deliver"] = {str(p.relative_to(out)): hashlib.blake2b(p.read_bytes()).hexdigest()
-                            for p in sorted(out.rglob("*")) if p.is_file() and p.suffix in (".exr", ".png", ".mp4")}
-    return found
+def made(overrides: list[str], last: str, store: Path, out: Path) -> dict[str, Path]:
+    """Folder of every stage's result up to `last`; the delivery's is the take."""
+    done = run(shot_load(TINY, [LONG_ENOUGH, *overrides]), WANTED, last, out, store)
+    found = {name: store / name / key for name, key in done.keys.items()}
+    return found | ({"deliver": out} if last == "deliver" else {})
+
+
+def stored(folder: Path) -> dict[str, str]:
+    """Digest of every file of a result."""
+    return {p.name: hashlib.blake2b(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir()) if p.name != "manifest.json"}
+
+
+def seen(folder: Path, states: bool = False) -> dict[str, str]:
+    """Digest of every array that a picture or a later stage is made of; with `states`, of those kept for resuming."""
+    arrays: dict[str, np.ndarray] = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and ".delivered" not in p.parts):
+        name = str(path.relative_to(folder))
+        if path.suffix == ".npz" and path.name.startswith("state") == states:
+            arrays |= {f"{name}/{key}": array for key, array in arrays_unpack(path.read_bytes()).items() if key != "hash"}
+        elif path.suffix in (".exr", ".png"):
+            arrays |= image_channels(path, name)
+        elif path.suffix == ".mp4":
+            arrays |= film_frames(path, name)
+    return {key: f"{a.dtype}{a.shape}{hashlib.blake2b(np.ascontiguousarray(a)).hexdigest()}" for key, a in arrays.items()}
+
+
+def image_channels(path: Path, name: str) -> dict[str, np.ndarray]:
+    """Pixels of an EXR or PNG by channel, without its header."""
+    if path.suffix == ".png":
+        return {name: np.asarray(Image.open(path))}
+    import OpenEXR
+
+    with OpenEXR.File(str(path), separate_channels=True) as file:
+        return {f"{name}/{channel}": np.array(content.pixels) for channel, content in file.channels().items()}
+
+
+def film_frames(path: Path, name: str) -> dict[str, np.ndarray]:
+    """Decoded pictures of a film."""
+    import av
+
+    with av.open(str(path)) as film:
+        return {f"{name}/{k}": frame.to_ndarray(format="rgb24") for k, frame in enumerate(film.decode(video=0))}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("key", [key for key in leaves() if key not in BY_ITS_OWN_TESTS])
-def test_parameter_changes_its_stage_and_none_before(key: str, store: Path, tmp_path: Path, request: pytest.FixtureRequest):
-    """Other bytes from the declaring stage, the same bytes from every stage before it."""
-    context = CONTEXT.get(key, [])
-    if key.startswith("refine.") or owner(key) == "refine":
-        context = [*context, "refine.backend=embedded"]
-    else:
-        context = [*context, "refine.backend=none"]
+def test_parameter_changes_its_stage_and_none_before(key: str, store: Path, tmp_path: Path, record_property):
+    """Other arrays or pixels from the declaring stage, the same bytes from every stage before it."""
     stage = owner(key)
-    base = contents(context, stage, store, tmp_path / "a")
-    value = changed(key, shot_load(TINY, context).shot)
-    extra = MESH[1:] if key == "building.kind" else []
-    other = contents([*context, *extra, f"{key}={value}"], stage, store, tmp_path / "b")
+    context = [*CONTEXT.get(key, []), "refine.backend=" + ("embedded" if stage == "refine" else "none")]
+    base = made(context, stage, store, tmp_path / "a")
+    before = {name: stored(base[name]) for name in STAGE_NAMES[: STAGE_NAMES.index(stage)] if name in base}
+    value = changed(key, shot_load(TINY, [LONG_ENOUGH, *context]).shot)
+    other = made([*context, *(WALL[1:] if key == "building.kind" else []), f"{key}={value}"], stage, store, tmp_path / "b")
     for earlier in STAGE_NAMES[: STAGE_NAMES.index(stage)]:
-        assert base.get(earlier) == other.get(earlier), f"{key} changes {earlier}, before {stage}"
-    assert base[stage] != other[stage], f"{key} = {value} does nothing in {stage}"
+        assert before.get(earlier) == (stored(other[earlier]) if earlier in other else None), f"{key} changes {earlier}, before {stage}"
+    one, two = seen(base[stage], key in KEPT_STATES), seen(other[stage], key in KEPT_STATES)
+    if key in KEPT_STATES:
+        assert seen(base[stage]) == seen(other[stage]), f"{key} changes a frame"
+    differing = [name for name in one.keys() | two.keys() if one.get(name) != two.get(name)]
+    assert differing, f"{key} = {value} does nothing in {stage}"
+    told = value.replace(str(ROOT), ".")
+    record_property(f"with {told}, arrays that differ:", f"{len(differing)} of {len(one.keys() | two.keys())}")
