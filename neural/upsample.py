@@ -21,7 +21,7 @@ import numpy as np
 from neural.advect import FineState, active_cells, fine_carry, fine_start, noise_tile
 from neural.dust_network import network_load
 from shot.errors import MissingResource
-from shot.frames import FrameFolder
+from shot.frames import FrameFolder, FrameWriter
 from shot.params import Shot
 from shot.results import Dust, Progress
 
@@ -49,24 +49,23 @@ def upsample(shot: Shot, coarse: Dust, folder: FrameFolder, frames: Sequence[int
         state = state_resume(folder, range(shot.first, missing[0]), grid["shape"] * r)
         before = coarse.frame(state.frame if state else shot.first)
         state = state or fine_start(before["mass"], r, shot.first)
-        if state.frame in missing:
-            frame_put(folder, state, before["mass"], r, shot.first)
-            progress(state.frame)
-        while state.frame < missing[-1]:
-            after = coarse.frame(state.frame + 1)
-            velocity = 0.5 * (before["velocity"] + after["velocity"])
-            state, carried = fine_carry(state, after["mass"], velocity, r, step, float(grid["settle"]), shot.dust.detail, noise,
-                                        shot.first, shot.seed)
-            if network is not None:
-                state.mass = network.reshape(after["mass"], velocity * np.float32(step), after["solid"], carried, state.mass)
+        with FrameWriter(folder, progress) as writer:
             if state.frame in missing:
-                frame_put(folder, state, after["mass"], r, shot.first)
-                progress(state.frame)
-            before = after
+                frame_put(folder, writer, state, before["mass"], r, shot.first)
+            while state.frame < missing[-1]:
+                after = coarse.frame(state.frame + 1)
+                velocity = 0.5 * (before["velocity"] + after["velocity"])
+                state, carried = fine_carry(state, after["mass"], velocity, r, step, float(grid["settle"]), shot.dust.detail, noise,
+                                            shot.first, shot.seed)
+                if network is not None:
+                    state.mass = network.reshape(after["mass"], velocity * np.float32(step), after["solid"], carried, state.mass)
+                if state.frame in missing:
+                    frame_put(folder, writer, state, after["mass"], r, shot.first)
+                before = after
     return Dust(folder)
 
 
-def frame_put(folder: FrameFolder, state: FineState, c: np.ndarray, r: int, first: int) -> None:
+def frame_put(folder: FrameFolder, writer: FrameWriter, state: FineState, c: np.ndarray, r: int, first: int) -> None:
     """Publish the state's mass, cropped to the active coarse cells, and at checkpoints what else the next frame needs."""
     cells, lower, mass = active_cells(c), np.zeros(3, np.int32), np.zeros((0, 0, 0), np.float32)
     if len(cells):
@@ -74,7 +73,7 @@ def frame_put(folder: FrameFolder, state: FineState, c: np.ndarray, r: int, firs
         lower, mass = low.astype(np.int32), state.mass[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
     if (state.frame - first) % CHECKPOINT == 0:
         folder.put(f"state.{state.frame:04d}", {"texture": state.texture})
-    folder.put_frame(state.frame, {"lower": lower, "mass": mass})
+    writer.put(state.frame, {"lower": lower, "mass": mass})
 
 
 def state_resume(folder: FrameFolder, before: range, shape: np.ndarray) -> FineState | None:

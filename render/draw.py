@@ -9,7 +9,6 @@ first, frames, fps. Always sharp: no motion blur, no depth of field.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +24,7 @@ from render.resolve import pixels_resolve
 from render.samples import SAMPLES, FrameInput
 from render.sky import Sky, sky_of
 from shot.device import taichi_open
-from shot.frames import FrameFolder
+from shot.frames import FrameFolder, FrameWriter
 from shot.params import Shot
 from shot.results import Bonds, Debris, Dust, Fragments, Guides, Motion, Progress, Seeds
 
@@ -43,22 +42,10 @@ def draw(shot: Shot, fragments: Fragments, bonds: Bonds, motion: Motion, seeds: 
         scene = scene_open(shot, fragments, seeds, dust)
         log = tables.break_log(shot, bonds, motion, max(missing))
         inputs = (tables.Recent(motion), seeds, tables.Recent(debris) if debris is not None else None, dust)
-        with ThreadPoolExecutor(1) as behind:  # one frame is packed while the next is drawn
-            packing = None
+        with FrameWriter(folder, progress) as writer:
             for frame in missing:
-                arrays = frame_arrays(shot, scene, fragments, log, inputs, frame)
-                if packing is not None:
-                    progress(packing.result())
-                packing = behind.submit(frame_pack, folder, frame, arrays)
-            if packing is not None:
-                progress(packing.result())
+                writer.put(frame, frame_arrays(shot, scene, fragments, log, inputs, frame))
     return Guides(folder)
-
-
-def frame_pack(folder: FrameFolder, frame: int, arrays: dict[str, np.ndarray]) -> int:
-    """Publish a frame and say which."""
-    folder.put_frame(frame, arrays)
-    return frame
 
 
 def static_arrays(shot: Shot) -> dict[str, np.ndarray]:

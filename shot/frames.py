@@ -12,7 +12,10 @@ import io
 import json
 import os
 import zipfile
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -124,3 +127,37 @@ class FrameFolder:
             return json.loads((self.path / f"{name}.json").read_text())
         except (OSError, ValueError) as error:
             raise DamagedFile(f"{self.path / name}.json: {error}") from error
+
+
+class FrameWriter:
+    """Publishes the frames of a stage from a second thread: one is packed while the stage makes the next.
+
+    At most one waits. `progress` hears of a frame, in the stage's thread, once it is published. What fails in writing is raised by the next
+    `put` or at the end of the block. The arrays of a frame must not change after `put`."""
+
+    def __init__(self, folder: FrameFolder, progress: Callable[[int], None]):
+        self._folder, self._progress = folder, progress
+        self._thread = ThreadPoolExecutor(1)
+        self._waiting: tuple[int, Future[None]] | None = None
+
+    def put(self, frame: int, arrays: dict[str, np.ndarray]) -> None:
+        """Publish a frame soon, after the one before it."""
+        self._finish()
+        self._waiting = frame, self._thread.submit(self._folder.put_frame, frame, arrays)
+
+    def _finish(self) -> None:
+        if self._waiting is not None:
+            frame, job = self._waiting
+            self._waiting = None
+            job.result()
+            self._progress(frame)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            self._thread.shutdown()

@@ -20,7 +20,7 @@ import numpy as np
 
 from shot import rotation
 from shot.errors import SimulationFailed
-from shot.frames import FrameFolder
+from shot.frames import FrameFolder, FrameWriter
 from shot.params import Shot
 from shot.results import Dust, Fragments, Motion, Progress, Seeds
 from sim import air
@@ -50,15 +50,15 @@ def dust(shot: Shot, fragments: Fragments, motion: Motion, seeds: Seeds, folder:
     before = motion.frame(state.frame) if state.frame >= shot.first else None
     for finished in wanted[:done]:
         progress(finished)
-    for frame in range(state.frame + 1, wanted.stop):
-        after = motion.frame(frame)
-        frame_step(shot, grid, boxes, source, before or after, after, state, work, frame)
-        before, state.frame = after, frame
-        if frame - shot.first >= done:
-            if (frame - shot.first) % CHECKPOINT == 0:
-                folder.put(f"state.{frame:04d}", state_arrays(state))
-            folder.put_frame(frame, frame_arrays(grid, state, work))
-            progress(frame)
+    with FrameWriter(folder, progress) as writer:
+        for frame in range(state.frame + 1, wanted.stop):
+            after = motion.frame(frame)
+            frame_step(shot, grid, boxes, source, before or after, after, state, work, frame)
+            before, state.frame = after, frame
+            if frame - shot.first >= done:
+                if (frame - shot.first) % CHECKPOINT == 0:
+                    folder.put(f"state.{frame:04d}", state_arrays(state))
+                writer.put(frame, frame_arrays(grid, state, work))
     return Dust(folder)
 
 
