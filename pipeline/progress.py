@@ -21,7 +21,7 @@ class Reporter(Protocol):
     """Where a run reports."""
 
     def stage(self, name: str, total: int) -> None:
-        """A stage starts; `total` frames or units are to come."""
+        """A stage starts; `total` frames are to come, 0 where the stage counts units of its own, whose number is not known."""
         ...
 
     def advance(self, frame: int) -> None:
@@ -53,7 +53,7 @@ class Plain:
     def stage(self, name: str, total: int) -> None:
         self.name, self.total, self.done = name, total, 0
         self.began = self.told = time.monotonic()
-        self.line(f"{name}: {total} to do")
+        self.line(f"{name}: {total} to do" if total else f"{name}")
 
     def advance(self, frame: int) -> None:
         self.done += 1
@@ -62,7 +62,8 @@ class Plain:
             self.told = now
             spent = now - self.began
             left = spent / self.done * max(self.total - self.done, 0)
-            self.line(f"{self.name}: {frame} ({self.done}/{self.total}), {spent:.0f} s gone, {left:.0f} s left")
+            known = f"{frame} ({self.done}/{self.total}), {spent:.0f} s gone, {left:.0f} s left"
+            self.line(f"{self.name}: {known if self.total else f'{self.done} done, {spent:.0f} s gone'}")
 
     def line(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
@@ -75,7 +76,7 @@ class Bar:
         self.progress, self.task = progress, None
 
     def stage(self, name: str, total: int) -> None:
-        self.task = self.progress.add_task(f"{name:9}", total=total, frame="")
+        self.task = self.progress.add_task(f"{name:9}", total=total or None, frame="")
 
     def advance(self, frame: int) -> None:
         if self.task is not None:

@@ -26,7 +26,7 @@ from pipeline.plan import Step, plan, shot_hash
 from pipeline.progress import Quiet, Reporter
 from pipeline.store import Entry, cache_folder, folder_writable
 from shot.device import taichi_open
-from shot.errors import MissingResource
+from shot.errors import FramesFailed, MissingResource
 from shot.frames import DamagedFile, file_publish
 from shot.load import Loaded
 from shot.params import Shot
@@ -69,7 +69,7 @@ def run(
         for step in steps:
             _stage_run(step, steps, loaded, done, reporter)
         if last == "deliver":
-            _deliver(loaded, done, reporter)
+            _delivered(steps, loaded, done, reporter)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise MissingResource(
@@ -105,21 +105,30 @@ def _stage_run(step: Step, steps: list[Step], loaded: Loaded, done: Run, reporte
         try:
             _stage_make(step, loaded, done, reporter)
         except DamagedFile as error:
-            owner = next((s for s in steps if str(s.entry.whole) in str(error)), None)
-            if owner is None or attempt >= RETRIES:
-                raise
-            reporter.line(f"{owner.stage.name}: {error}; making it again")
-            owner.entry.demote()
-            for again in steps[steps.index(owner) : steps.index(step)]:
-                _stage_run(again, steps, loaded, done, reporter, attempt + 1)
+            _mended(error, steps, steps[: steps.index(step)], loaded, done, reporter, attempt)
             _stage_run(step, steps, loaded, done, reporter, attempt + 1)
             return
         done.seconds[stage.name] = done.seconds.get(stage.name, 0.0) + time.monotonic() - began
-    else:
+    elif stage.name not in done.hits:
         done.hits.append(stage.name)
         reporter.line(f"{stage.name}: from the store ({entry.key})")
     os.utime(entry.whole)
     done.results[stage.name] = stage.open(entry.folder())
+
+
+def _mended(
+    error: DamagedFile, steps: list[Step], before: list[Step], loaded: Loaded, done: Run, reporter: Reporter, attempt: int
+) -> None:  # fmt: skip
+    """Make the result that `error` names again, and those of `before` that come after it. Raises FramesFailed where that is no use."""
+    owner = next((step for step in before if f"{step.entry.whole}{os.sep}" in str(error)), None)
+    if owner is None:
+        raise FramesFailed(f"{error}; it cannot be made again") from error
+    if attempt >= RETRIES:
+        raise FramesFailed(f"{error}; it is damaged each time it is made: check the disk") from error
+    reporter.line(f"{owner.stage.name}: {error}; making it again")
+    owner.entry.demote()
+    for again in before[before.index(owner) :]:
+        _stage_run(again, steps, loaded, done, reporter, attempt + 1)
 
 
 def _stage_make(step: Step, loaded: Loaded, done: Run, reporter: Reporter) -> None:
@@ -130,16 +139,24 @@ def _stage_make(step: Step, loaded: Loaded, done: Run, reporter: Reporter) -> No
         if entry.hit(step.frames, reporter.line):  # another process made it while this one waited
             return
         folder = entry.open_partial()
-        have = sum(folder.has_frame(f) for f in step.frames)
-        reporter.stage(stage.name, max(len(step.frames) - have, 0) or 1)
+        left = {frame for frame in step.frames if not folder.has_frame(frame)}
+        have, todo = len(step.frames) - len(left), max(len(left), 1)
+        reporter.stage(stage.name, len(left))
         if have:
             reporter.line(f"{stage.name}: going on after {have} finished frames")
+
+        def advance(frame: int) -> None:
+            """Tell each missing frame once: a stage that goes on from a state reports, or makes again, some that are there."""
+            if frame in left or not step.frames:
+                left.discard(frame)
+                reporter.advance(frame)
+
         if "taichi" in stage.libraries:
             taichi_open()
         began = time.monotonic()
-        stage.make(Work(step.shot, loaded.base, folder, step.frames, reporter.advance), done.results)
+        stage.make(Work(step.shot, loaded.base, folder, step.frames, advance), done.results)
         entry.publish(step.frames, step.made_from)
-        _timing_note(entry, (time.monotonic() - began) / max(len(step.frames) - have, 1))
+        _timing_note(entry, (time.monotonic() - began) / todo)
 
 
 def _timing_note(entry: Entry, seconds: float) -> None:
@@ -147,6 +164,18 @@ def _timing_note(entry: Entry, seconds: float) -> None:
     manifest = entry.manifest() or {"files": {}, "frames": []}
     size = sum(size for size, _ in manifest["files"].values()) / max(len(manifest["frames"]), 1)
     file_publish(entry.root / entry.stage / "timing.json", json.dumps({"seconds": seconds, "bytes": size}).encode())
+
+
+def _delivered(steps: list[Step], loaded: Loaded, done: Run, reporter: Reporter, attempt: int = 0) -> None:
+    """Deliver; what turns out to be damaged is made again, and what failed for it is delivered then."""
+    try:
+        _deliver(loaded, done, reporter)
+    except (DamagedFile, FramesFailed) as error:
+        damage = error if isinstance(error, DamagedFile) else error.__cause__
+        if not isinstance(damage, DamagedFile):
+            raise
+        _mended(damage, steps, steps, loaded, done, reporter, attempt)
+        _delivered(steps, loaded, done, reporter, attempt + 1)
 
 
 def _deliver(loaded: Loaded, done: Run, reporter: Reporter) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.digest import ROOT, file_digest
+from pipeline.mesh_files import mesh_files
 from shot import results
 from shot.errors import MissingResource
 from shot.frames import FrameFolder
@@ -111,9 +112,8 @@ def _refine(work: Work, made: dict[str, Any]):
     return refine(work.shot, made["draw"], work.folder, work.frames, work.progress, weights)
 
 
-def _mesh_file(shot: Shot, base: Path) -> dict[str, Path]:
-    file = base / shot.building.file
-    return {"mesh": file} if shot.building.kind == "mesh" and file.is_file() else {}
+def _mesh_files(shot: Shot, base: Path) -> dict[str, Path]:
+    return mesh_files(base / shot.building.file) if shot.building.kind == "mesh" else {}
 
 
 def _upsample_weights(shot: Shot, base: Path) -> dict[str, Path]:
@@ -147,7 +147,7 @@ OF_UPSAMPLING = ("dust.upsample", "dust.upsampler", "dust.detail")
 STAGES: tuple[Stage, ...] = (
     Stage(
         "build", "assets.building", ("building",), (), "static", ("numpy", "trimesh", "manifold3d"),
-        _build, results.Building.load, _mesh_file,
+        _build, results.Building.load, _mesh_files,
     ),
     Stage(
         "shatter", "sim.fracture", ("fracture", "!fracture.shrink", *(f"materials.*.{name}" for name in STRENGTH)), ("build",),

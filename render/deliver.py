@@ -53,13 +53,15 @@ def deliver(
     shot: Shot, fragments: Fragments, guides: Guides, refined: Refined | None, out: Path, frames: Sequence[int], progress: Progress,
     provenance: dict[str, str],
 ) -> dict:  # fmt: skip
-    """Write what shot.output asks for and say where it lies. Raises FramesFailed, after all that could be made was made."""
+    """Write what shot.output asks for and say where it lies.
+
+    Raises FramesFailed, after all that could be made was made; where a damaged file is to blame, that DamagedFile is its cause."""
     places = Places(shot, out)
     mattes = mattes_of(fragments) if shot.output.exr else ()
     said = {name: text for matte in mattes for name, text in crypto_attributes(matte, places.exr_folder, shot.name).items()}
     gain = 2.0**shot.output.exposure * float(guides.folder.get("static")["exposure"])
     key = delivery_key(shot, provenance)
-    failed: dict[int, str] = {}
+    failed: dict[int, Exception] = {}
 
     def tried(frame: int, step: Callable[[], T]) -> T | None:
         try:
@@ -67,7 +69,7 @@ def deliver(
         except (DamagedFile, ValueError, OSError) as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise  # no other frame would fit either
-            failed[frame] = str(error)
+            failed[frame] = error
             return None
 
     kept = 0
@@ -92,7 +94,10 @@ def deliver(
     result = {**places.found(made), **shot_files(shot, places, made, key, provenance), "figures": figures}
     if failed:
         first = next(iter(failed))
-        raise FramesFailed(f"{len(failed)} of {len(frames)} frames failed ({', '.join(map(str, failed))}); frame {first}: {failed[first]}")
+        damaged = next((error for error in failed.values() if isinstance(error, DamagedFile)), None)
+        raise FramesFailed(
+            f"{len(failed)} of {len(frames)} frames failed ({', '.join(map(str, failed))}); frame {first}: {failed[first]}"
+        ) from damaged
     return result
 
 

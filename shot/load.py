@@ -168,15 +168,12 @@ def _sentence(error: ValidationError, origin: dict[str, str], path: str) -> str:
     problems = error.errors(include_url=False)
     first = problems[0]
     key = ".".join(str(part) for part in first["loc"])
-    where = origin.get(key, path)
+    where = origin.get(key) or next((place for leaf, place in origin.items() if leaf.startswith(f"{key}.")), path)
     more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
     if first["type"] == "extra_forbidden":
-        known = [row["key"] for row in param_rows()]
-        table = key.rpartition(".")[0]
-        if len(first["loc"]) == 1 or not any(k.startswith(f"{table}.") for k in known):
-            hint = nearest(key, [*known, *{k.split(".")[0] for k in known}])
-        else:
-            hint = nearest(key, known)
+        depth, known = len(first["loc"]), [row["key"].split(".") for row in param_rows()]
+        tables = sorted({".".join(parts[:depth]) for parts in known if len(parts) >= depth})  # keys and tables beside it
+        hint = nearest(key, tables) or nearest(key, [".".join(parts) for parts in known])
         return f"{where}: {key}: no such parameter{hint}{more}"
     if not key:
         return f"{where}: {first['msg'].removeprefix('Value error, ')}{more}"

@@ -43,7 +43,7 @@ class Counts:
     solves: int = 0
     iterations: int = 0
     contacts: int = 0
-    capped: int = 0  # steps whose rounds ran out with bonds still overloaded
+    capped: int = 0  # bonds still overloaded when the rounds of their step ran out
     stalled: int = 0  # cluster solves that missed the tolerance
 
 

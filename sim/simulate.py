@@ -140,6 +140,6 @@ def _report(frame: int, arrays: dict[str, np.ndarray], counts: Counts) -> None:
         counts.contacts, residual(arrays["ledger"]),
     )
     if counts.capped:
-        log.warning("frame %d: %d steps stopped after sim.break_rounds with bonds still overloaded", frame, counts.capped)
+        log.warning("frame %d: sim.break_rounds ran out with %d bonds still overloaded", frame, counts.capped)
     if counts.stalled:
         log.warning("frame %d: %d lattice solves missed sim.stress_tolerance", frame, counts.stalled)

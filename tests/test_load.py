@@ -41,7 +41,10 @@ def test_mesh_path_of_a_parent_stays_beside_the_parent(tmp_path: Path):
     [
         ("[sim]\ngravty = 3\n", [], ("sim.gravty", "no such parameter", "sim.gravity", "bad.toml")),
         ("[simm]\ngravity = 3\n", [], ("simm", "did you mean sim")),
+        ("[materials.bric]\nfriction = 1\n", [], ("materials.bric", "did you mean materials.brick?")),
+        ("gravity = 3\n", [], ("gravity", "did you mean sim.gravity?")),
         ("[sim]\nsteps_scale = 0\n", [], ("sim.steps_scale = 0", "greater than or equal to 1", "bad.toml")),
+        ("", ["materials.bric.friction=1"], ("-s materials.bric.friction=1: ", "did you mean materials.brick?")),
         ("", ["dust.cell=wide"], ("-s dust.cell=wide", "'wide'", "[m]")),
         ("", ["dust.cell"], ("want key=value",)),
         ("[sim\n", [], ("not TOML", "bad.toml")),
@@ -71,6 +74,14 @@ def test_a_table_given_in_part_keeps_the_rest(tmp_path: Path):
     materials = shot_load(path, ["materials.concrete.friction=0.8"]).shot.materials
     assert materials.brick == Shot().materials.brick.model_copy(update={"friction": 0.9})
     assert materials.concrete == Shot().materials.concrete.model_copy(update={"friction": 0.8})
+
+
+def test_material_given_in_part_stays_itself(tmp_path: Path):
+    """Brick with another friction is still brick, from a file and from -s, and the other materials are untouched."""
+    path = write(tmp_path, "part.toml", "[materials.brick]\nfriction = 0.9\n")
+    materials, usual = shot_load(path, ["materials.concrete.tension=1e6"]).shot.materials, Shot().materials
+    assert materials.brick == usual.brick.model_copy(update={"friction": 0.9})
+    assert materials.concrete == usual.concrete.model_copy(update={"tension": 1e6}) and materials.facade == usual.facade
 
 
 def test_missing_shot_names_the_nearest_bundled(tmp_path: Path):

@@ -139,7 +139,7 @@ def seen(folder: Path, states: bool = False) -> dict[str, str]:
             arrays |= image_channels(path, name)
         elif path.suffix == ".mp4":
             arrays |= film_frames(path, name)
-    return {key: f"{a.dtype}{a.shape}{hashlib.blake2b(np.ascontiguousarray(a)).hexdigest()}" for key, a in arrays.items()}
+    return {key: f"{a.dtype}{a.shape}{hashlib.blake2b(a.tobytes()).hexdigest()}" for key, a in arrays.items()}
 
 
 def image_channels(path: Path, name: str) -> dict[str, np.ndarray]:
