@@ -20,6 +20,7 @@ def preview_of(loaded: Loaded) -> tuple[Loaded, list[int]]:
     wanted = {
         "fracture.piece": shot.fracture.piece * PIECE,
         "fracture.pieces_min": max(1, shot.fracture.pieces_min // 6),
+        "sim.contact_iterations": max(1, shot.sim.contact_iterations // 2),
         "dust.cell": min(8.0, shot.dust.cell * CELL),
         "dust.upsample": min(2, shot.dust.upsample),
         "dust.upsampler": "advect",  # the network knows a factor of 4 only

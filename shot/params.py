@@ -124,7 +124,7 @@ class Sim(Table):
 
     gravity: float = param(9.81, "m/s2", "pull downwards", ge=0, le=100)
     steps_scale: int = param(1, "", "multiplies the ceil(60 / fps) steps of a frame; 2 halves the time step", ge=1, le=16)
-    contact_iterations: int = param(10, "", "coloured sweeps of the contact solver; fewer is softer", ge=1, le=100)
+    contact_iterations: int = param(20, "", "coloured sweeps of the contact solver; fewer is softer and breaks more", ge=1, le=100)
     break_rounds: int = param(
         8, "", "rounds of breaking within impact_time; limits how fast a crack runs, 0 lets nothing break", ge=0, le=256
     )
