@@ -142,10 +142,11 @@ class FrameWriter:
 
     def put(self, frame: int, arrays: dict[str, np.ndarray]) -> None:
         """Publish a frame soon, after the one before it."""
-        self._finish()
+        self.finish()
         self._waiting = frame, self._thread.submit(self._folder.put_frame, frame, arrays)
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """Wait until every frame given so far is published."""
         if self._waiting is not None:
             frame, job = self._waiting
             self._waiting = None
@@ -158,6 +159,6 @@ class FrameWriter:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None:
-                self._finish()
+                self.finish()
         finally:
             self._thread.shutdown()

@@ -8,8 +8,6 @@ Everything is relative to the fragment's centre of mass at rest. Qhull (Barber, 
 
 import numpy as np
 import taichi as ti
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import ConvexHull, QhullError
 
 from shot.results import Fragments
@@ -76,30 +74,16 @@ def hull_table(fragments: Fragments, shrink: float) -> tuple[HullTable, np.ndarr
 
 def hull_features(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[np.ndarray], np.ndarray]:
     """Vertices (V, 3), outward normals (P, 3), offsets (P), vertex loops of each face, edges (E, 4: v, v, face, face)."""
-    hull = ConvexHull(points)
-    number = np.full(len(points), -1)
-    number[hull.vertices] = np.arange(len(hull.vertices))
-    vertex, corner = points[hull.vertices], number[hull.simplices]
-    facets = len(corner)
-    facet_normal = hull.equations[:, :3]
-    i = np.repeat(np.arange(facets), 3)
-    j = hull.neighbors.ravel()
-    flat = np.einsum("ij,ij->i", facet_normal[i], facet_normal[j]) > COPLANAR
-    graph = coo_matrix((np.ones(flat.sum()), (i[flat], j[flat])), shape=(facets, facets))
-    faces, face = connected_components(graph, directed=False)
-    a, b, c = (vertex[corner[:, k]] for k in range(3))
-    area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
-    normal = np.stack([np.bincount(face, area * facet_normal[:, k], minlength=faces) for k in range(3)], axis=1)
-    normal /= np.linalg.norm(normal, axis=1, keepdims=True)
-    offset = (vertex @ normal.T).max(axis=0)
+    vertex, corner, face, normal, offset, neighbour = hull_faces(points)
     loops = []
-    for p in range(faces):
+    for p, n in enumerate(normal):
         members = np.unique(corner[face == p])
-        n = normal[p]
-        u = np.cross(n, np.eye(3)[np.argmin(np.abs(n))])
+        u = _cross(n, np.eye(3)[np.argmin(np.abs(n))])
         u /= np.linalg.norm(u)
         arm = vertex[members] - vertex[members].mean(axis=0)
-        loops.append(members[np.argsort(np.arctan2(arm @ np.cross(n, u), arm @ u), kind="stable")])
+        loops.append(members[np.argsort(np.arctan2(arm @ _cross(n, u), arm @ u), kind="stable")])
+    facets = len(corner)
+    i, j = np.repeat(np.arange(facets), 3), neighbour.ravel()
     between = (face[i] != face[j]) & (i < j)
     slot = np.tile(np.arange(3), facets)  # Qhull: neighbour k lies opposite corner k
     v = corner[i[between]]
@@ -107,3 +91,30 @@ def hull_features(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
     rows = np.arange(len(s))
     edge = np.stack([v[rows, (s + 1) % 3], v[rows, (s + 2) % 3], face[i[between]], face[j[between]]], axis=1)
     return vertex, normal, offset, loops, edge.reshape(-1, 4)
+
+
+def hull_faces(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Vertices (V, 3), facets (T, 3) and the face of each (T), outward normals (P, 3), offsets (P), neighbours of each facet (T, 3)."""
+    hull = ConvexHull(points)
+    number = np.full(len(points), -1)
+    number[hull.vertices] = np.arange(len(hull.vertices))
+    vertex, corner, neighbour = points[hull.vertices], number[hull.simplices], hull.neighbors
+    facet_normal = hull.equations[:, :3]
+    i = np.repeat(np.arange(len(corner)), 3)
+    flat = (np.einsum("ij,ij->i", facet_normal[i], facet_normal[neighbour.ravel()]) > COPLANAR).reshape(-1, 3)
+    lowest, before = np.arange(len(corner)), np.full(len(corner), -1)
+    while (lowest != before).any():  # lowest facet that a facet hangs together with over flat edges
+        before = lowest
+        lowest = np.minimum(before, np.where(flat, before[neighbour], before[:, None]).min(axis=1))
+    face = np.cumsum(lowest == np.arange(len(corner)))[lowest] - 1
+    faces = int(face.max()) + 1
+    a, b, c = (vertex[corner[:, k]] for k in range(3))
+    area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
+    normal = np.stack([np.bincount(face, area * facet_normal[:, k], minlength=faces) for k in range(3)], axis=1)
+    normal /= np.linalg.norm(normal, axis=1, keepdims=True)
+    return vertex, corner, face, normal, (vertex @ normal.T).max(axis=0), neighbour
+
+
+def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Cross product of two vectors; numpy's takes ten times as long for so few numbers."""
+    return np.array([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])

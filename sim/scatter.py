@@ -19,16 +19,17 @@ import numpy as np
 
 from shot.device import taichi_ready
 from shot.errors import ShotError, SimulationFailed
-from shot.frames import DamagedFile, FrameFolder
+from shot.frames import DamagedFile, FrameFolder, FrameWriter
 from shot.params import Shot
 from shot.results import Debris, Fragments, Motion, Progress, Seeds
 from shot.rotation import matrix
-from sim.hull import QhullError, hull_features
+from sim.hull import QhullError, hull_faces
 from sim.scatter_step import ASLEEP, MOVING, grid_fill, scatter_frame
 
 AIR_DENSITY, AIR_VISCOSITY = 1.2, 1.5e-5  # [kg/m3], [m2/s] at 20 degrees C
 CELLS_MOST = 1 << 21  # grid cells; a scene strewn wider gets larger cells
 STATE = "state"
+CHECKPOINT = 8  # frames between states; a resumed run repeats fewer than this
 
 
 def scatter(
@@ -44,12 +45,14 @@ def scatter(
         hulls = _Hulls(fragments)
         drag = _drag(shot, fragments, seeds)
         poses = motion.frame(max(done, shot.first))
-        for frame in range(done + 1, last + 1):
-            before, poses = poses, motion.frame(frame)
-            _advance(shot, hulls, seeds, drag, before, poses, frame, state)
-            folder.put_frame(frame, _picture(state))
-            folder.put(STATE, {**state, "frame": np.array(frame)})
-            progress(frame)
+        with FrameWriter(folder, progress) as writer:
+            for frame in range(done + 1, last + 1):
+                before, poses = poses, motion.frame(frame)
+                _advance(shot, hulls, seeds, drag, before, poses, frame, state)
+                writer.put(frame, {name: array.copy() for name, array in _picture(state).items()})
+                if (frame - shot.first) % CHECKPOINT == 0 or frame == last:
+                    writer.finish()  # a state speaks of frames that are there
+                    folder.put(STATE, {**state, "frame": np.array(frame)})
     return Debris(folder)
 
 
@@ -98,7 +101,7 @@ class _Hulls:
         for hull, fragment in enumerate(fragments.hull_fragment):
             points = fragments.hull_vertex[fragments.hull_vertex_start[hull] : fragments.hull_vertex_start[hull + 1]]
             try:
-                _, normal, offset, _, _ = hull_features(points.astype(np.float64))
+                _, _, _, normal, offset, _ = hull_faces(points.astype(np.float64))
             except QhullError as error:
                 raise ShotError(f"fragment {fragment}: hull {hull} has no volume") from error
             planes.append(np.concatenate([normal, offset[:, None]], axis=1).astype(np.float32))

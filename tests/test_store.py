@@ -15,7 +15,7 @@ import pytest
 from pipeline import digest
 from pipeline.store import Entry, folder_writable, store_list, store_prune
 from shot.errors import MissingResource
-from shot.frames import DamagedFile, FrameFolder, arrays_pack
+from shot.frames import DamagedFile, FrameFolder, FrameWriter, arrays_pack
 from shot.params import Shot
 
 FRAMES = list(range(1001, 1006))
@@ -42,6 +42,26 @@ def test_same_arrays_same_bytes():
     first = arrays_pack({"a": a, "b": b})
     time.sleep(0.01)
     assert first == arrays_pack({"b": b, "a": a})
+
+
+def test_frames_written_behind_are_those_written_at_once(tmp_path: Path):
+    """A FrameWriter publishes the same bytes in order, tells of a frame once it is there, and raises what fails in its thread."""
+    told: list[int] = []
+    behind, once = FrameFolder(tmp_path / "behind"), FrameFolder(tmp_path / "once")
+
+    def progress(frame: int) -> None:
+        assert behind.has_frame(frame)
+        told.append(frame)
+
+    with FrameWriter(behind, progress) as writer:
+        for frame in range(1001, 1005):
+            arrays = {"a": np.arange(frame)}
+            writer.put(frame, arrays)
+            once.put_frame(frame, arrays)
+    assert told == [1001, 1002, 1003, 1004]
+    assert all((behind.path / p.name).read_bytes() == p.read_bytes() for p in once.path.iterdir())
+    with pytest.raises(ValueError, match="Object arrays"), FrameWriter(behind, progress) as writer:
+        writer.put(1005, {"a": np.array([None])})
 
 
 def test_published_once_and_whole(tmp_path: Path):
