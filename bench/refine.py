@@ -4,9 +4,10 @@
     python bench/refine.py table [--pairs train/refine] [--out FOLDER]
 
 `cost` prints processor seconds (over all threads) of each part of one frame. `table` compares, on the held-out takes, the
-raster, the best colour fit (an affine map of log codes told the answer, one per frame), the regression network of equal
-size, and the diffusion network at 1, 2 and 4 steps, with other noise and without history; means over takes with a bootstrap
-interval of 95 %, then the gates of the design. Needs flip-evaluator (extra `dev`).
+raster, the best colour fit (an affine map of log codes told the answer, one per frame), both again with the relief that the
+refiner draws, the regression network of equal size, and the diffusion network at 1, 2 and 4 steps, with other noise and
+without history; means over takes with a bootstrap interval of 95 %, then the gates of the design. Needs flip-evaluator
+(extra `dev`).
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from neural.colour import decode, encode  # noqa: E402
+from neural.guide_tensor import guide_channels, lens_of  # noqa: E402
 from neural.picture_metrics import colour_fit, flip, psnr, ssim, temporal_difference, texture_distance, warp_error  # noqa: E402
 from neural.refine import refine  # noqa: E402
+from neural.relief import relief_factor  # noqa: E402
 from neural.temporal import carry  # noqa: E402
 from neural.training_shots import Take, takes  # noqa: E402
 from shot.frames import FrameFolder  # noqa: E402
@@ -64,7 +67,6 @@ def cost(width: int, height: int) -> None:
     from box_guides import Lens, box_frame  # pyright: ignore[reportMissingImports]
 
     from neural.embedded_backend import EmbeddedBackend, frame_noise
-    from neural.guide_tensor import guide_channels, lens_of
 
     frames = [box_frame(1001 + k, width, height) for k in range(2)]
     static = {"view": Lens().view(0)[None], "projection": Lens().projection(width, height), "sun": np.array([0, 1.0, 0]), "exposure": 1.0}
@@ -80,7 +82,8 @@ def cost(width: int, height: int) -> None:
 
     rows = {"surface noise": seconds(lambda: frame_noise(Shot(), frames[1], 1002)),
             "carry the last frame": seconds(lambda: carry(none, frames[0], frames[1], lens.pixel)),
-            "channels": seconds(lambda: guide_channels(frames[1], lens))}
+            "relief": seconds(lambda: relief_factor(frames[1], lens, Shot().light, 0)),
+            "channels": seconds(lambda: guide_channels(frames[1]["solid"], frames[1], lens))}
     whole = {}
     for steps in (1, 2, 4):
         backend = EmbeddedBackend(Shot.model_validate({"refine": {"steps": steps, "device": "cpu"}}), WEIGHTS)
@@ -117,6 +120,8 @@ def take_scores(take: Take, data: Path) -> dict[str, list[float]]:
     truth = {f: FrameFolder(data / take.name / "reference").get_frame(f)["reference"] * exposure for f in take.frames}
     pictures = {"reference": truth, "raster": {f: arrays[f]["solid"].astype(np.float32) * exposure for f in take.frames}}
     pictures["best colour fit"] = {f: fitted(pictures["raster"][f], truth[f]) for f in take.frames}
+    pictures["raster, relief"] = {f: pictures["raster"][f] * relief_of(take, static, arrays[f], f) for f in take.frames}
+    pictures["best colour fit, relief"] = {f: fitted(pictures["raster, relief"][f], truth[f]) for f in take.frames}
     pictures["regression, equal size"] = refined(take, guides, data / "regression.onnx", {"steps": 1}, exposure)
     for name, settings in OURS.items():
         pictures[name] = refined(take, guides, WEIGHTS, settings, exposure)
@@ -137,6 +142,11 @@ def take_scores(take: Take, data: Path) -> dict[str, list[float]]:
             rows.append(row)
         found[name] = [float(v) for v in np.nanmean(np.array(rows), axis=0)]
     return found
+
+
+def relief_of(take: Take, static: dict[str, np.ndarray], arrays: dict[str, np.ndarray], frame: int) -> np.ndarray:
+    """The factor that the embedded backend draws."""
+    return relief_factor(arrays, lens_of(static, frame - take.shot.first, take.shot.camera.height), take.shot.light, take.shot.seed)
 
 
 def fitted(picture: np.ndarray, reference: np.ndarray) -> np.ndarray:
@@ -163,15 +173,16 @@ def table_text(rows: dict[str, np.ndarray], count: int) -> str:
         cells = [f"{m:.{d}f} ±{(h - l) / 2:.{d}f}" for m, l, h, d in zip(mean, low, high, (2, 3, 4, 2, 2, 1), strict=True)]
         lines.append(f"| {name} | " + " | ".join(cells if name != "reference" else ["-", "1", "0", "0", cells[4], "0"]) + " |")
     fit, plain, truth = rows["best colour fit"].mean(0), rows["regression, equal size"].mean(0), rows["reference"].mean(0)
+    fit_relief, raster = rows["best colour fit, relief"].mean(0), rows["raster"].mean(0)
     lines += ["", f"{count} held-out takes. Gates of the design:", ""]
-    for name in ("regression, equal size", *OURS):
+    for name in ("raster, relief", "regression, equal size", *OURS):
         mine = rows[name].mean(0)
         flips, texture, warp = mine[2] / fit[2], mine[3] / plain[3], mine[4] / truth[4]
-        passed = [flips <= 0.9, texture <= 0.5, abs(warp - 1) <= 0.2]
+        verdict = ["met" if passed else "not met" for passed in (flips <= 0.9, texture <= 0.5, abs(warp - 1) <= 0.2)]
         lines.append(
-            f"* {name}: FLIP {flips:.2f} of the fit's ({'met' if passed[0] else 'not met'}, want 0.90), texture distance {texture:.2f} of "
-            f"the regression's ({'met' if passed[1] else 'not met'}, want 0.50), warp error {warp:.2f} of the reference's "
-            f"({'met' if passed[2] else 'not met'}, want 0.8 to 1.2)")
+            f"* {name}: FLIP {flips:.2f} of the fit's ({verdict[0]}, want 0.90), {mine[2] / fit_relief[2]:.2f} of the fit's with relief, "
+            f"texture distance {texture:.2f} of the regression's ({verdict[1]}, want 0.50) and {mine[3] / raster[3]:.2f} of the raster's, "
+            f"warp error {warp:.2f} of the reference's ({verdict[2]}, want 0.8 to 1.2)")
     return "\n".join(lines) + "\n"
 
 

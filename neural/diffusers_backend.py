@@ -73,6 +73,10 @@ class DiffusersBackend:
         self.grid = grid_of(self.pipe)
         self.checked = False
 
+    def detail(self, arrays: dict[str, np.ndarray], lens: Lens) -> np.ndarray:
+        """None: the model invents its own."""
+        return np.ones(3, np.float32)
+
     def residual(
         self, picture: np.ndarray, arrays: dict[str, np.ndarray], lens: Lens, frame: int, carried: np.ndarray, valid: np.ndarray
     ) -> np.ndarray:

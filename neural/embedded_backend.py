@@ -1,9 +1,9 @@
 """Our own small diffusion network, run with ONNX Runtime: no torch, no download.
 
 In: `refiner.onnx` and the `refiner.json` beside it (digest, version of the guides, channel order, residual deviation, noise
-scale). Out: code residuals of the solid layer. Raises MissingResource where the file pair is damaged or a device is
-missing, ShotError where the weights were trained on another version of the guides. The bits do not depend on the number of
-threads (tests/test_refine.py holds that).
+scale), shot.refine, shot.light. Out: the relief of the surfaces (`neural/relief.py`), and code residuals of the solid layer
+that carries it. Raises MissingResource where the file pair is damaged or a device is missing, ShotError where the weights
+were trained on another version of the guides. The bits do not depend on the number of threads (tests/test_refine.py holds that).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 
 from neural.guide_tensor import CHANNELS, Lens, guide_channels, padded
 from neural.noise import fixed_noise, fresh_noise, surface_noise
+from neural.relief import relief_factor
 from neural.sampler import flow_sample, times_uniform
 from shot.errors import MissingResource, ShotError
 from shot.params import Shot
@@ -34,12 +35,16 @@ class EmbeddedBackend:
         self.session = session_open(weights, shot.refine.device)
         self.deviation = np.asarray(self.about["residual_deviation"], np.float32)[:, None, None]
 
+    def detail(self, arrays: dict[str, np.ndarray], lens: Lens) -> np.ndarray:
+        """(H, W, 3) relief of the surfaces."""
+        return relief_factor(arrays, lens, self.shot.light, self.shot.seed)
+
     def residual(
         self, picture: np.ndarray, arrays: dict[str, np.ndarray], lens: Lens, frame: int, carried: np.ndarray, valid: np.ndarray
     ) -> np.ndarray:
         """(3, H, W) float32 code residual of the solids."""
         height, width = arrays["id"].shape
-        guides = padded(guide_channels(arrays, lens))[None]
+        guides = padded(guide_channels(picture, arrays, lens))[None]
         previous = padded(np.concatenate([carried / self.deviation, valid[None]]))[None]
 
         def denoise(state: np.ndarray, time: float) -> np.ndarray:

@@ -1,10 +1,11 @@
 """Guides of one frame to the channels that the refiner's network sees.
 
-In: one frame of `Guides` and its static part. Out: (C, H, W) float32, channels in the order of CHANNELS; normalising to
-mean 0 and deviation 1 is part of the network. Lengths enter as the footprint of a pixel, so that the same surface at twice
-the resolution looks to the network like one at half the distance. Fragment ids enter as a hash whose salt changes with
-every training crop: neighbours can be told apart, no id can be learnt by heart. Light and albedo enter in the same log
-code, so their difference is illumination. Dust has no channel: the network refines solids, and its references hold no dust.
+In: the picture to be refined, one frame of `Guides` and its static part. Out: (C, H, W) float32, channels in the order of
+CHANNELS; normalising to mean 0 and deviation 1 is part of the network. Lengths enter as the footprint of a pixel, so that
+the same surface at twice the resolution looks to the network like one at half the distance. Fragment ids enter as a hash
+whose salt changes with every training crop: neighbours can be told apart, no id can be learnt by heart. Light and albedo
+enter in the same log code, so their difference is illumination. Dust has no channel: the network refines solids, and its
+references hold no dust.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from shot.hashing import uniform
 from shot.results import Guides
 
 CHANNELS = (
-    "solid_r", "solid_g", "solid_b", "albedo_r", "albedo_g", "albedo_b", "normal_x", "normal_y", "normal_z",
+    "lit_r", "lit_g", "lit_b", "albedo_r", "albedo_g", "albedo_b", "normal_x", "normal_y", "normal_z",
     "footprint", "nearness", "edge", "interior", "age", "id_a", "id_b", "sun", "sun_cosine", "occlusion", "coverage", "motion",
 )
 FOOTPRINT_SKY = 4.0  # [m] stands for infinity and for the far ground
@@ -50,8 +51,8 @@ def guides_static(guides: Guides) -> dict[str, np.ndarray]:
     return static
 
 
-def guide_channels(arrays: dict[str, np.ndarray], lens: Lens, salt: int = 0) -> np.ndarray:
-    """(C, H, W) float32 of one frame."""
+def guide_channels(picture: np.ndarray, arrays: dict[str, np.ndarray], lens: Lens, salt: int = 0) -> np.ndarray:
+    """(C, H, W) float32 of one frame; picture (H, W, 3) is what is to be refined: solids under their relief, times the exposure."""
     normal = arrays["normal"].astype(np.float32)
     toward = normal @ lens.view[:3, :3].T.astype(np.float32)
     footprint = np.where(np.isfinite(arrays["depth"]), arrays["depth"] * np.float32(lens.pixel), FOOTPRINT_SKY)
@@ -61,7 +62,7 @@ def guide_channels(arrays: dict[str, np.ndarray], lens: Lens, salt: int = 0) -> 
     row = np.searchsorted(table, ids)
     motion = np.hypot(*np.moveaxis(arrays["motion_backward"].astype(np.float32), -1, 0))
     planes = [
-        *np.moveaxis(encode(arrays["solid"].astype(np.float32) * lens.exposure), -1, 0),
+        *np.moveaxis(encode(picture), -1, 0),
         *np.moveaxis(encode(decode_display(arrays["albedo"].astype(np.float32) / 255)), -1, 0),
         *np.moveaxis(toward, -1, 0),
         np.log2(footprint),

@@ -3,7 +3,8 @@
 In: Guides, the shot's [refine] table, a weights file. Out: Refined: scene-linear picture, mask, mix. A backend answers one
 question: which residual, in the log code of `neural/colour.py`, turns the raster into the refined picture? The embedded
 backend asks it of the solids alone (its references hold no dust) and dust is laid over afterwards; the diffusers backend
-asks it of the finished picture. The residual is carried from frame to frame as `neural/temporal.py` says. A pixel whose
+asks it of the finished picture. What a backend draws by itself (`detail`: relief too fine for the raster) is multiplied on
+before it is asked, and is never carried. The residual is carried from frame to frame as `neural/temporal.py` says. A pixel whose
 residual is not finite or beyond CAP stays raster. Coverage, ids and depth are never touched.
 
 Without history (refine.history = 0) a frame needs its own guides only. With it, it needs those of `shot/chunks.py`: `x2`
@@ -31,6 +32,7 @@ from shot.params import Shot
 from shot.results import Guides, Progress, Refined
 
 CAP = 0.5  # code units: 16 times brighter or darker; beyond it an answer is not trusted
+ONE = np.ones(3, np.float32)
 DUST_CLEAR, DUST_THICK = 0.5, 0.95  # dust alpha between which the mask falls from 1 to 0
 
 
@@ -39,10 +41,16 @@ class Backend(Protocol):
 
     layer: str  # "solid" or "beauty"
 
+    def detail(self, arrays: dict[str, np.ndarray], lens: Lens) -> np.ndarray:
+        """Factor (H, W, 3), or one that broadcasts to it, on the picture: a function of this frame alone."""
+        ...
+
     def residual(
         self, picture: np.ndarray, arrays: dict[str, np.ndarray], lens: Lens, frame: int, carried: np.ndarray, valid: np.ndarray
     ) -> np.ndarray:
-        """(3, H, W) float32 code residual of `picture` (H, W, 3), given the one carried from the frame before (zero where not `valid`)."""
+        """(3, H, W) float32 code residual of `picture` (H, W, 3), which is the layer with its detail, times the exposure.
+
+        `carried` is the residual of the frame before, seen from here; zero where not `valid`."""
         ...
 
 
@@ -59,13 +67,14 @@ def refine(
             progress(frame)
         return Refined(folder)
     backend = backend_open(shot, weights)
-    source = _Source(guides, shot, set(guide_frames(pending, shot.first, shot.refine.history)))
+    source = _Source(guides, shot, backend, set(guide_frames(pending, shot.first, shot.refine.history)))
     live: dict[int, _Recurrence] = {}
     for frame in pending:
         shares = chunk_weights(frame, shot.first) if shot.refine.history > 0 else [(frame, 1.0)]
         live = {chunk: live.get(chunk) or _Recurrence(chunk) for chunk, _ in shares}
         residual = sum(share * live[chunk].residual_at(frame, backend, source, shot) for chunk, share in shares)
-        folder.put_frame(frame, composited(source.arrays(frame), np.asarray(residual), source.lens(frame), backend.layer, shot.refine.mix))
+        folder.put_frame(frame, composited(
+            source.arrays(frame), np.asarray(residual), source.lens(frame), backend.layer, shot.refine.mix, source.detail(frame)))
         progress(frame)
     return Refined(folder)
 
@@ -90,15 +99,16 @@ def untouched(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def composited(
-    arrays: dict[str, np.ndarray], residual: np.ndarray, lens: Lens, layer: str, mix: float
+    arrays: dict[str, np.ndarray], residual: np.ndarray, lens: Lens, layer: str, mix: float, detail: np.ndarray = ONE
 ) -> dict[str, np.ndarray]:
-    """Refined frame of a residual (3, H, W): raster where it cannot be trusted, dust over refined solids, mask low under dust and sky."""
+    """Refined frame: a layer times `detail`, shifted by a residual (3, H, W); raster where that cannot be trusted, dust over refined
+    solids, mask low under dust and sky."""
     sound = np.isfinite(residual).all(0) & (np.abs(np.nan_to_num(residual)).max(0) <= CAP)
     cover = arrays["alpha"].astype(np.float32)
     usable = sound & ((cover > 0) | (layer == "beauty"))
     step = np.where(usable, np.nan_to_num(residual), 0).transpose(1, 2, 0)
     picture = layer_picture(arrays, layer)
-    picture = np.where(usable[..., None], shift(picture * lens.exposure, step) / np.float32(lens.exposure), picture)
+    picture = np.where(usable[..., None], shift(picture * detail * lens.exposure, step) / np.float32(lens.exposure), picture)
     alpha = arrays["dust"][..., 3].astype(np.float32)
     if layer == "solid":
         picture = _over(picture, arrays["dust"])
@@ -130,12 +140,15 @@ class _Source:
 
     guides: Guides
     shot: Shot
+    backend: Backend
     needed: set[int]
     arrays: Callable[[int], dict[str, np.ndarray]] = field(init=False)
+    detail: Callable[[int], np.ndarray] = field(init=False)
     static: dict[str, np.ndarray] = field(init=False)
 
     def __post_init__(self):
         self.arrays = lru_cache(maxsize=3)(self._read)
+        self.detail = lru_cache(maxsize=3)(lambda frame: self.backend.detail(self.arrays(frame), self.lens(frame)))
         self.static = guides_static(self.guides)
 
     def _read(self, frame: int) -> dict[str, np.ndarray]:
@@ -169,7 +182,8 @@ class _Recurrence:
             carried, valid = np.zeros((3, *arrays["id"].shape), np.float32), np.zeros(arrays["id"].shape, np.float32)
             if self.last is not None:
                 carried, valid = carry(self.last, source.arrays(f - 1), arrays, lens.pixel)
-            fresh = backend.residual(layer_picture(arrays, backend.layer) * lens.exposure, arrays, lens, f, carried, valid)
+            picture = layer_picture(arrays, backend.layer) * source.detail(f) * lens.exposure
+            fresh = backend.residual(picture, arrays, lens, f, carried, valid)
             fresh = np.where(np.isfinite(fresh).all(0), fresh, 0)
             self.last = history_blend(fresh, carried, history * valid) if history > 0 else fresh
             self.frame = f

@@ -29,6 +29,7 @@ from torch.nn import functional
 from neural.colour import decode, encode
 from neural.guide_tensor import CHANNELS, guide_channels, lens_of
 from neural.refiner_network import RefinerNetwork, onnx_export, parameter_count
+from neural.relief import relief_factor
 from neural.training_shots import Take, takes
 from shot.frames import FrameFolder
 from shot.hashing import hashed, normal, stream_key
@@ -101,8 +102,9 @@ def picture_read(data: Path, take: Take, frame: int) -> Picture:
     wanted = FrameFolder(data / take.name / "reference").get_frame(frame)["reference"]
     ground = arrays["id"].max()
     spots = np.flatnonzero((arrays["id"] > 0) & (arrays["id"] < ground))
+    picture = arrays["solid"].astype(np.float32) * lens.exposure * relief_factor(arrays, lens, take.shot.light, take.shot.seed)
     return Picture(
-        guide_channels(arrays, lens).astype(np.float16), arrays["id"],
+        guide_channels(picture, arrays, lens).astype(np.float16), arrays["id"],
         encode(wanted * lens.exposure).transpose(2, 0, 1).astype(np.float16),
         (arrays["alpha"] > 0).astype(np.float16), spots,
     )

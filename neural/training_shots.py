@@ -85,6 +85,10 @@ def take(building: str, index: int) -> Take:
     usual = np.array([[0.42, 0.40, 0.37], [0.36, 0.15, 0.09], [0.58, 0.52, 0.42], [0.24, 0.23, 0.22]])
     colour = np.clip(usual * grey * (1 + 0.2 * (tint - 0.5)), 0.04, 0.85)
     concrete, brick, facade, ground = (tuple(float(x) for x in row) for row in colour)
+    elevation = 12 + 55 * u[16]
+    sun = strength * np.array([3.2, 2.95 - warm, 2.6 - 2 * warm])
+    # what this ground sends up under this light: the default belongs to the default light, and the network would learn the difference
+    bounce = colour[3] * (sun * np.sin(np.radians(elevation)) + sky)
     shot = Shot.model_validate({
         "name": f"{building}-{index:02d}",
         "seed": SEED + index,
@@ -97,9 +101,8 @@ def take(building: str, index: int) -> Take:
             "move": tuple(float(x) for x in (u[12:15] - 0.5) * [2.0, 0.6, 2.0]), "width": WIDTH, "height": HEIGHT,
         },
         "light": {
-            "azimuth": 360 * u[15] - 180, "elevation": 12 + 55 * u[16],
-            "sun": tuple(float(strength * x) for x in (3.2, 2.95 - warm, 2.6 - 2 * warm)),
-            "sky": tuple(float(x) for x in sky),
+            "azimuth": 360 * u[15] - 180, "elevation": float(elevation), "sun": tuple(map(float, sun)), "sky": tuple(map(float, sky)),
+            "ground_bounce": tuple(map(float, bounce)),
         },
         "look": {"ground": ground, "weathering": 0.25 + 0.6 * u[18]},
     })

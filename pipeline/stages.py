@@ -180,7 +180,7 @@ STAGES: tuple[Stage, ...] = (
         _draw, results.Guides,
     ),
     Stage(
-        "refine", "neural.refine", ("refine",), ("draw",), "frames", ("numpy", "onnxruntime", "torch", "diffusers"),
+        "refine", "neural.refine", ("refine", "light"), ("draw",), "frames", ("numpy", "taichi", "onnxruntime", "torch", "diffusers"),
         _refine, results.Refined, _refine_weights,
     ),
 )

@@ -8,7 +8,7 @@ dust). Run again it goes on where it was, and where guides were deleted it draws
 without tracing. The reference shows what the raster cannot: light that bounces, soft skylight, shadows of fracture faces
 that are rough (`neural/rough_surface.py`). It is traced with flat colours and multiplied by the ratio of drawn to flat
 albedo, so that both pictures carry the same surface pattern: bounced light sees the mean colour only. Relief finer than the
-mesh (`neural/relief.py`) is laid on in the same way; the raster has none. Path tracing leaves
+mesh (`neural/relief.py`) is laid on in the same way, as the refiner lays it on the raster. Path tracing leaves
 noise, which a network would learn as texture: Open Image Denoise removes it. Needs the extra `reference` (mitsuba, pyoidn).
 """
 
@@ -23,22 +23,18 @@ from pathlib import Path
 import numpy as np
 
 import render.reference as reference_module
-from neural.relief import relief_ratio
+from neural.guide_tensor import lens_of
+from neural.relief import relief_factor
 from neural.rough_surface import roughen
 from neural.staged_collapse import staged_poses
 from neural.training_shots import SEED, Take, takes
 from render.draw import draw
 from render.reference import detail_and_haze, interpreter_find, interpreter_run, scene_arrays
-from render.sky import sky_irradiance, sky_of
+from render.sky import sky_of
 from shot.frames import FrameFolder
-from shot.results import Bonds, Fragments, Guides, Motion, progress_silent
-from shot.rotation import matrix
+from shot.results import Bonds, Fragments, Motion, progress_silent
 
 PATH_TRACER = Path(reference_module.__file__).with_name("path_trace.py")
-ROUGH = {  # slope of relief over all octaves, longest wave [m], by surface
-    "concrete": (0.35, 0.06), "plain": (0.35, 0.06), "facade": (0.25, 0.06), "brick": (0.35, 0.06),
-    "ground": (0.45, 0.48), "cut": (0.8, 0.48),
-}
 EDGE_PIXELS = 1.0  # edge length of the rough mesh in pixels, as seen
 EDGE_LEAST = 0.025  # [m]
 TRIANGLES = 4e5  # most in a rough scene; beyond, all edges grow alike
@@ -68,10 +64,12 @@ def pair_make(take: Take, out: Path, spp: int) -> bool:
     guides = draw(take.shot, fragments, bonds, motion, None, None, None, folder["guides"], wanted, progress_silent)
     horizon = sky_of(take.shot.light).horizon.astype(np.float32)
     for frame in take.frames:
+        arrays = guides.frame(frame)
         if not folder["traced"].has_frame(frame):
-            folder["traced"].put_frame(frame, {"radiance": radiance_of(take, fragments, motion, guides.frame(frame), frame, spp)})
+            folder["traced"].put_frame(frame, {"radiance": radiance_of(take, fragments, motion, arrays, frame, spp)})
         ratio, clear = detail_and_haze(take.shot, fragments, motion, None, None, frame)
-        relief = relief_of(take, fragments, motion, guides, frame)
+        lens = lens_of(guides.folder.get("static"), frame - take.shot.first, take.shot.camera.height)
+        relief = relief_factor(arrays, lens, take.shot.light, take.shot.seed)
         picture = folder["traced"].get_frame(frame)["radiance"] * relief * ratio + (1 - clear)[..., None] * horizon
         folder["reference"].put_frame(frame, {"reference": picture})
     return True
@@ -142,31 +140,6 @@ def radiance_of(
         np.savez(noisy, colour=np.load(traced))
         interpreter_run(python, [str(Path(__file__).with_name("train_denoise.py")), str(noisy), str(smooth)])
         return np.load(smooth)
-
-
-def relief_of(take: Take, fragments: Fragments, motion: Motion, guides: Guides, frame: int) -> np.ndarray:
-    """(H, W, 3) factor of relief finer than any mesh, 1 in the sky and where a pixel shows several pieces."""
-    arrays, view = guides.frame(frame), guides.folder.get("static")["view"][frame - take.shot.first]
-    sky, identity = sky_of(take.shot.light), arrays["id"]
-    rows = np.flatnonzero((identity > 0).reshape(-1))
-    picked = {name: arrays[name].reshape(identity.size, -1)[rows].astype(np.float64) for name in
-              ("normal", "rest", "depth", "sun", "occlusion", "interior")}
-    body = identity.reshape(-1)[rows] - 1
-    kinds = np.array([ROUGH.get(name, ROUGH["concrete"]) for name in fragments.material_name])
-    outer = np.append(kinds[fragments.material], [ROUGH["ground"]], 0)
-    rough, longest = np.where(picked["interior"] > 0.5, ROUGH["cut"], outer[body]).T
-    turns = np.concatenate([matrix(motion.frame(frame)["rotation"]), np.eye(3)[None]])
-    normal = picked["normal"] / np.maximum(np.linalg.norm(picked["normal"], axis=1, keepdims=True), 1e-6)
-    pixel = 2 * np.tan(np.radians(take.shot.camera.fov) / 2) / take.shot.camera.height
-    facing = np.clip(np.abs(normal @ view[2, :3]), 0.25, 1)
-    footprint = picked["depth"][:, 0] * pixel / facing
-    factor = relief_ratio(
-        normal, picked["rest"], turns[body], rough, longest, footprint, sky.sun, sky.sun_radiance * picked["sun"],
-        lambda n: sky_irradiance(sky, n) * picked["occlusion"], SEED)
-    whole = (arrays["ids"] == identity[..., None]).mean(-1).reshape(-1)[rows]
-    out = np.ones((identity.size, 3), np.float32)
-    out[rows] = 1 + (whole**2)[:, None] * (factor - 1)
-    return out.reshape(*identity.shape, 3)
 
 
 if __name__ == "__main__":
