@@ -180,7 +180,8 @@ STAGES: tuple[Stage, ...] = (
         _draw, results.Guides,
     ),
     Stage(
-        "refine", "neural.refine", ("refine", "light"), ("draw",), "frames", ("numpy", "taichi", "onnxruntime", "torch", "diffusers"),
+        "refine", "neural.refine", ("refine", "light.sun", "light.sky", "light.ground_bounce"), ("draw",), "frames",
+        ("numpy", "taichi", "onnxruntime", "torch", "diffusers"),
         _refine, results.Refined, _refine_weights,
     ),
 )
