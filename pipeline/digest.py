@@ -56,10 +56,10 @@ def sources_digest(module: str) -> str:
             seen |= {p for p in (path.parent / "shaders").iterdir() if p.is_file() and p.suffix != ".py"}
     # the table of parameters enters through the values read, not through its text
     seen.discard(ROOT / "shot" / "params.py")
-    return digest([[str(p.relative_to(ROOT)), _code_digest(p)] for p in sorted(seen)])
+    return digest([[str(p.relative_to(ROOT)), code_digest(p)] for p in sorted(seen)])
 
 
-def _code_digest(path: Path) -> str:
+def code_digest(path: Path) -> str:
     """Digest of what a file does: comments, docstrings and layout of Python do not count."""
     if path.suffix != ".py":
         return file_digest(path)

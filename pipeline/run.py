@@ -73,7 +73,7 @@ def run(
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise MissingResource(
-                f"disk full while writing {error.filename or root}; what is finished is kept: free some space "
+                f"disk full{f' while writing {error.filename}' if error.filename else ''}; what is finished is kept: free some space "
                 "(`demolish cache prune`) and run again"
             ) from None
         raise

@@ -36,7 +36,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Stage:
-    """One row of the table. `span`: static (no frames), whole (static, but made from all frames up to the last), history (every
+    """One row of the table. `span`: static (no frames), whole (static, but made from all frames of the shot), history (every
     frame from the first on, each from the one before), frames (each on its own)."""
 
     name: str

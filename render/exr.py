@@ -10,6 +10,7 @@ contiguous arrays, and on reading merges X.R, X.G, X.B into one array unless tol
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,7 +28,9 @@ BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.03
 
 
 def exr_write(path: Path, channels: Mapping[str, np.ndarray], attributes: Mapping[str, str], colourspace: str = "lin_rec709") -> None:
-    """Publish a file of named channels. Raises ValueError for a channel that is neither float32 nor float16, or of another size."""
+    """Publish a file of named channels. Raises ValueError for a channel that is neither float32 nor float16, or of another size.
+
+    OSError where the system refuses, a full disk for one."""
     shapes = {array.shape for array in channels.values()}
     if len(shapes) != 1 or any(array.dtype not in (np.float16, np.float32) for array in channels.values()):
         raise ValueError(f"{path}: channels of shapes {shapes}, types {({str(a.dtype) for a in channels.values()})}")
@@ -40,7 +43,11 @@ def exr_write(path: Path, channels: Mapping[str, np.ndarray], attributes: Mappin
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp.exr")
     try:
         with OpenEXR.File(header, {name: np.ascontiguousarray(array) for name, array in channels.items()}) as handle:
-            handle.write(str(temporary))
+            try:
+                handle.write(str(temporary))
+            except RuntimeError as error:  # the binding keeps of errno only its text
+                number = next((n for n in errno.errorcode if os.strerror(n) in str(error)), errno.EIO)
+                raise OSError(number, os.strerror(number), str(path)) from error
         with open(temporary, "rb") as handle:
             os.fsync(handle.fileno())
         os.replace(temporary, path)

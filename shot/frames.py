@@ -57,6 +57,9 @@ def file_publish(path: Path, data: bytes) -> None:
             handle.flush()
             os.fsync(handle.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename = str(path)  # write and fsync do not say where
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -121,6 +121,23 @@ def test_exr_refuses_what_it_cannot_hold(tmp_path):
         exr_read(tmp_path / "a.exr")
 
 
+def test_exr_that_does_not_fit_is_an_oserror(tmp_path):
+    """What the system refuses keeps its errno, so that a full disk is told from a damaged frame; nothing is left behind."""
+    import errno
+    import resource
+    import signal
+
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+        with pytest.raises(OSError, match="a.exr") as caught:
+            exr_write(tmp_path / "a.exr", {"Z": np.random.default_rng(1).random((64, 64), np.float32)}, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert caught.value.errno == errno.EFBIG and not list(tmp_path.iterdir())
+
+
 def test_data_layers_are_exact(tmp_path):
     """Z, rest positions and ids are the guides' floats; motion is turned: forward next minus here, backward previous minus here, v up."""
     _, (channels, _) = delivered(tmp_path, moving=3.0)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.digest import ROOT
 from pipeline.mesh_files import mesh_files
-from pipeline.plan import frames_needed, plan
+from pipeline.plan import Step, frames_needed, plan
 from pipeline.stages import STAGES, asset_digests
 from shot.chunks import CHUNK, WARM_UP, chunk_start, chunk_weights
 from shot.load import shot_load
@@ -40,6 +41,21 @@ def test_guides_reach_back_to_where_the_refiner_began(wanted: list[int]):
 def test_second_chunk_is_warmed_up():
     """The first frame after a border is drawn with the frames before it, in which the new recurrence fades in."""
     assert frames_needed(shot_with(0.6), [FIRST + CHUNK])["draw"] == list(range(FIRST + CHUNK - WARM_UP, FIRST + CHUNK + 1))
+
+
+def test_keys_do_not_depend_on_the_frames_asked_for(tmp_path: Path):
+    """Two ranges of one shot share every result; the simulation reaches the end, for what is shed is thinned over the whole shot."""
+    loaded = shot_load(ROOT / "tests" / "shots" / "tiny_wall.toml", ["frames=40"])
+
+    def planned(frames: list[int], last: str = "refine") -> dict[str, Step]:
+        return {step.stage.name: step for step in plan(loaded, frames, last, tmp_path)}
+
+    early, late = planned([1005, 1006]), planned([1039])
+    assert {name: step.entry.key for name, step in early.items()} == {name: step.entry.key for name, step in late.items()}
+    assert early["simulate"].frames == early["shed"].frames == list(range(1001, 1041))
+    assert early["dust"].frames == early["scatter"].frames == list(range(1001, 1008))
+    assert planned([1005], "simulate")["simulate"].frames == list(range(1001, 1007))  # nothing is shed from it
+    assert planned([1001])["simulate"].frames == [1001, 1002]  # before the first event: a picture at once
 
 
 def glb_bytes(document: dict) -> bytes:

@@ -19,16 +19,16 @@ TINY = str(ROOT / "tests" / "shots" / "tiny_wall.toml")
 QUICK = ("-s", "refine.backend=none", "-s", "frames=6")
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(folder: Path, *arguments: str, asked: tuple[str, ...] = QUICK) -> subprocess.Popen[str]:
     """`demolish run` with a store and a take of its own."""
-    command = [sys.executable, "-P", str(ROOT / "cli.py"), "run", TINY, *QUICK, "-o", str(folder / "take"), *arguments]
+    command = [sys.executable, "-P", str(ROOT / "cli.py"), "run", TINY, *asked, "-o", str(folder / "take"), *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "DEMOLISH_CACHE": str(folder / "cache")}
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def finish(folder: Path, *arguments: str) -> str:
+def finish(folder: Path, *arguments: str, asked: tuple[str, ...] = QUICK) -> str:
     """Run to the end; what it told."""
-    process = start(folder, *arguments)
+    process = start(folder, *arguments, asked=asked)
     told = process.communicate()[1]
     assert process.returncode == 0, told
     return told
@@ -75,20 +75,36 @@ def test_damaged_result_is_made_again(whole: Path):
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_ends_bit_identical(whole: Path, tmp_path: Path):
-    """kill -9 several times, then run to the end: the same bytes as an undisturbed run."""
-    for seconds in (4.0, 7.0, 9.0):
+def test_killed_at_any_moment_ends_bit_identical(whole: Path, tmp_path: Path, record_property):
+    """kill -9 several times while frames are being written, then run to the end: the same bytes as an undisturbed run."""
+    killed = []
+    for stage in ("simulate", "dust", "draw"):
         process = start(tmp_path)
-        time.sleep(seconds)
+        while process.poll() is None and not list((tmp_path / "cache" / stage).glob("*.partial/frame.1002.digest")):
+            time.sleep(0.01)
+        killed += [stage] if process.poll() is None else []
         process.send_signal(signal.SIGKILL)
         process.communicate()
-    finish(tmp_path)
+    told = finish(tmp_path)
     assert pictures(tmp_path) == pictures(whole)
+    assert killed == ["simulate", "dust", "draw"] and "going on after" in told
+    record_property("killed in", " ".join(killed))
 
 
 @pytest.mark.slow
 def test_chunks_are_the_same_frames(whole: Path, tmp_path: Path):
-    """Frames asked for alone are those of the whole shot."""
+    """Frames asked for alone are those of the whole shot, to the byte."""
     finish(tmp_path, "--frames", "1003-1004")
     part, all_ = pictures(tmp_path), pictures(whole)
-    assert part and all(all_[name] == content for name, content in part.items() if "sheet" not in name)
+    assert len(part) == 4 and all(all_[name] == content for name, content in part.items())
+
+
+@pytest.mark.slow
+def test_chunks_of_a_thinned_and_refined_shot(tmp_path: Path):
+    """The same where debris is thinned over the shot and the refiner looks back: two frames alone, of both chunks, in a store of their own."""
+    asked = ("-s", "frames=30", "-s", "debris.limit=100", "-s", "refine.backend=embedded")
+    for name, frames in (("whole", "1001-1030"), ("part", "1021-1026x5")):
+        (tmp_path / name).mkdir()
+        finish(tmp_path / name, "--frames", frames, asked=asked)
+    part, all_ = pictures(tmp_path / "part"), pictures(tmp_path / "whole")
+    assert len(part) == 4 and all(all_[name] == content for name, content in part.items())
