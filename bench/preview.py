@@ -4,8 +4,8 @@
 
 Simulates the shot and its preview (or takes them from the store) and prints both side by side with the bounds that a previs
 user may rely on: first break within 2 frames, direction of fall within 10 degrees, extent of the rubble within 15 %.
-Direction: where the centre of mass went, seen from above. Extent: the radius around the building's own centre that holds 95 % of
-the mass. Both simulations' process CPU times are printed where they were run.
+Direction: where the centre of mass went, in space; what falls straight down has none seen from above. Extent: the radius
+around the building's own centre that holds 95 % of the mass. Both simulations' process CPU times are printed where they were run.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Fall:
     pieces: int
     first_break: int  # frame
     coming_down: int  # frame in which LARGE of the bond area is broken
-    drift: np.ndarray  # (2) [m] of the centre of mass, x and z
+    drift: np.ndarray  # (3) [m] of the centre of mass
     extent: float  # [m]
     height: float  # [m] of the rubble's 95 % quantile
     seconds: float  # CPU
@@ -77,7 +77,7 @@ def measured(fragments: Fragments, area: np.ndarray, motion: Motion, frames: lis
     away = np.linalg.norm((position - start)[:, [0, 2]], axis=1)
     first = [frames[int(np.argmax(broken > bound))] for bound in (0.0, LARGE)]
     return Fall(
-        fragments.count, first[0], first[1], (end - start)[[0, 2]], quantile(away, fragments.mass, 0.95),
+        fragments.count, first[0], first[1], end - start, quantile(away, fragments.mass, 0.95),
         quantile(position[:, 1], fragments.mass, 0.95), spent,
     )
 
