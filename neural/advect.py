@@ -35,7 +35,7 @@ TILE = 64  # fine cells of the noise tile's period
 TILE_CELLS = 16  # coarse cells of that period: four samples a coarse cell, as fine as the finest output
 LIFE = 16  # frames after which carried texture coordinates start afresh; two sets, half a life apart, take turns
 SMAGORINSKY = 0.17  # Lilly 1967
-STRENGTH, FIRST_SET, SECOND_SET = 3, 4, 7  # channels of `carrier`, after three of velocity
+STRENGTH, FIRST_SET, SECOND_SET, CHANNELS = 3, 4, 7, 10  # channels of `carrier`, after three of velocity
 
 
 @dataclass
@@ -72,7 +72,7 @@ def fine_carry(state: FineState, c: np.ndarray, velocity: np.ndarray, r: int, st
     age = np.array([(frame - first) % LIFE, (frame - first + LIFE // 2) % LIFE])
     birth = frame - age
     texture = np.zeros_like(state.texture)
-    texture_carry(velocity, np.float32(step), state.texture, texture)
+    texture_carry(velocity, np.float32(step), state.texture.reshape(-1), texture)
     for k in range(2):
         if age[k] == 0:
             texture[..., 3 * k:3 * k + 3] = 0.0
@@ -85,8 +85,8 @@ def fine_carry(state: FineState, c: np.ndarray, velocity: np.ndarray, r: int, st
     fine, carried = np.zeros_like(state.mass), np.zeros(shape, np.float32)
     cells = active_cells(c)
     if len(cells):
-        carry(cells, r, carrier, np.float32(step), noise, *(np.float32(s) for s in share),
-              np.concatenate(place).astype(np.float32), state.mass, fine, carried)
+        carry(cells, r, carrier.reshape(-1), np.float32(step), noise.reshape(-1), *(np.float32(s) for s in share),
+              np.concatenate(place).astype(np.float32), state.mass.reshape(-1), fine, carried)
         thin = np.where(carried > c, c / np.maximum(carried, 1e-30), 1.0).astype(np.float32)
         refill(cells, r, c, thin, np.maximum(c - carried, 0.0), fine)
     return FineState(frame, fine, texture), carried
@@ -117,17 +117,30 @@ def _place(g, n):
 
 
 @ti.func
-def _coarse_value(a: T, p, channel):
-    """Trilinear value of one channel of a coarse array at p [coarse cells]."""
-    i, x = _place(p.x, a.shape[0])
-    j, y = _place(p.y, a.shape[1])
-    k, z = _place(p.z, a.shape[2])
-    I, J, K = ti.min(i + 1, a.shape[0] - 1), ti.min(j + 1, a.shape[1] - 1), ti.min(k + 1, a.shape[2] - 1)
-    low = (a[i, j, k, channel] * (1 - z) + a[i, j, K, channel] * z) * (1 - y) + \
-        (a[i, J, k, channel] * (1 - z) + a[i, J, K, channel] * z) * y
-    high = (a[I, j, k, channel] * (1 - z) + a[I, j, K, channel] * z) * (1 - y) + \
-        (a[I, J, k, channel] * (1 - z) + a[I, J, K, channel] * z) * y
-    return low * (1 - x) + high * x
+def _nodes(p, n, width):
+    """Flat offsets of the eight nodes around p [coarse cells] in an array of n cells with `width` channels, and the fractions."""
+    i, x = _place(p.x, n.x)
+    j, y = _place(p.y, n.y)
+    k, z = _place(p.z, n.z)
+    I, J, K = ti.min(i + 1, n.x - 1), ti.min(j + 1, n.y - 1), ti.min(k + 1, n.z - 1)
+    a, b, c, d = (i * n.y + j) * n.z, (i * n.y + J) * n.z, (I * n.y + j) * n.z, (I * n.y + J) * n.z
+    return width * ti.Vector([a + k, a + K, b + k, b + K, c + k, c + K, d + k, d + K]), ti.Vector([x, y, z])
+
+
+@ti.func
+def _between(a: T, o, f, channel):
+    """Trilinear value of one channel between eight nodes."""
+    low = (a[o[0] + channel] * (1 - f.z) + a[o[1] + channel] * f.z) * (1 - f.y) + \
+        (a[o[2] + channel] * (1 - f.z) + a[o[3] + channel] * f.z) * f.y
+    high = (a[o[4] + channel] * (1 - f.z) + a[o[5] + channel] * f.z) * (1 - f.y) + \
+        (a[o[6] + channel] * (1 - f.z) + a[o[7] + channel] * f.z) * f.y
+    return low * (1 - f.x) + high * f.x
+
+
+@ti.func
+def _between3(a: T, o, f, channel):
+    """Three channels from `channel` on."""
+    return ti.Vector([_between(a, o, f, channel), _between(a, o, f, channel + 1), _between(a, o, f, channel + 2)])
 
 
 @ti.func
@@ -150,14 +163,8 @@ def _noise(tile: T, p):
     f = g - b
     i, j, k = int(b.x) & ti.static(TILE - 1), int(b.y) & ti.static(TILE - 1), int(b.z) & ti.static(TILE - 1)
     I, J, K = (i + 1) & ti.static(TILE - 1), (j + 1) & ti.static(TILE - 1), (k + 1) & ti.static(TILE - 1)
-    out = ti.Vector([0.0, 0.0, 0.0])
-    for a in ti.static(range(3)):
-        low = (tile[i, j, k, a] * (1 - f.z) + tile[i, j, K, a] * f.z) * (1 - f.y) + \
-            (tile[i, J, k, a] * (1 - f.z) + tile[i, J, K, a] * f.z) * f.y
-        high = (tile[I, j, k, a] * (1 - f.z) + tile[I, j, K, a] * f.z) * (1 - f.y) + \
-            (tile[I, J, k, a] * (1 - f.z) + tile[I, J, K, a] * f.z) * f.y
-        out[a] = low * (1 - f.x) + high * f.x
-    return out
+    a, b2, c, d = (i * TILE + j) * TILE, (i * TILE + J) * TILE, (I * TILE + j) * TILE, (I * TILE + J) * TILE
+    return _between3(tile, 3 * ti.Vector([a + k, a + K, b2 + k, b2 + K, c + k, c + K, d + k, d + K]), f, 0)
 
 
 @ti.func
@@ -169,21 +176,22 @@ def _weights(t):
 
 
 @ti.func
-def _fine_value(y: T, g):
-    """Catmull-Rom value of the fine mass at g [fine cells], kept between the least and most of the eight nodes around it;
+def _fine_value(y: T, n, g):
+    """Catmull-Rom value of the fine mass (flat, n cells) at g [fine cells], kept between the least and most of the eight nodes around it;
     outside is clean air."""
     h = g - 0.5
     b = ti.cast(ti.floor(h), ti.i32)
     f = h - ti.floor(h)
     wx, wy, wz = _weights(f.x), _weights(f.y), _weights(f.z)
     total, least, most = 0.0, 1e30, 0.0
-    inside = (b.x >= 1 and b.y >= 1 and b.z >= 1 and b.x + 2 < y.shape[0] and b.y + 2 < y.shape[1] and b.z + 2 < y.shape[2])
+    inside = (b.x >= 1 and b.y >= 1 and b.z >= 1 and b.x + 2 < n.x and b.y + 2 < n.y and b.z + 2 < n.z)
     if inside:
+        corner = ((b.x - 1) * n.y + b.y - 1) * n.z + b.z - 1
         for p in ti.static(range(4)):
             for q in ti.static(range(4)):
-                line = 0.0
+                row, line = corner + (p * n.y + q) * n.z, 0.0
                 for s in ti.static(range(4)):
-                    value = y[b.x + p - 1, b.y + q - 1, b.z + s - 1]
+                    value = y[row + s]
                     line += wz[s] * value
                     if ti.static(p in (1, 2) and q in (1, 2) and s in (1, 2)):
                         least = ti.min(least, value)
@@ -196,8 +204,8 @@ def _fine_value(y: T, g):
                     i, j, k = b.x + p, b.y + q, b.z + s
                     value = 0.0
                     # below the floor lies what is on it: dust that sinks must not pull clean air out of the ground
-                    if 0 <= i < y.shape[0] and j < y.shape[1] and 0 <= k < y.shape[2]:
-                        value = y[i, ti.max(j, 0), k]
+                    if 0 <= i < n.x and j < n.y and 0 <= k < n.z:
+                        value = y[(i * n.y + ti.max(j, 0)) * n.z + k]
                     weight = (f.x if p == 1 else 1 - f.x) * (f.y if q == 1 else 1 - f.y) * (f.z if s == 1 else 1 - f.z)
                     total += weight * value
                     least = ti.min(least, value)
@@ -206,13 +214,15 @@ def _fine_value(y: T, g):
 
 
 @ti.kernel
-def texture_carry(velocity: REAL4, step: ti.f32, old: REAL4, new: REAL4):
+def texture_carry(velocity: REAL4, step: ti.f32, old: REAL1, new: REAL4):
     """Both sets of texture coordinates, kept as offsets, one frame on: semi-Lagrangian on the coarse grid."""
-    for i, j, k in ti.ndrange(old.shape[0], old.shape[1], old.shape[2]):
+    n = ti.Vector([velocity.shape[0], velocity.shape[1], velocity.shape[2]])
+    for i, j, k in ti.ndrange(velocity.shape[0], velocity.shape[1], velocity.shape[2]):
         p = ti.Vector([i + 0.5, j + 0.5, k + 0.5])
         d = -step * ti.Vector([velocity[i, j, k, 0], velocity[i, j, k, 1], velocity[i, j, k, 2]])
+        o, f = _nodes(p + d, n, 6)
         for a in ti.static(range(6)):
-            new[i, j, k, a] = _coarse_value(old, p + d, a) + d[a % 3]
+            new[i, j, k, a] = _between(old, o, f, a) + d[a % 3]
 
 
 @ti.func
@@ -238,26 +248,25 @@ def eddy_strength(v: REAL4, carrier: REAL4):
 
 
 @ti.kernel
-def carry(cells: CELLS, r: ti.i32, carrier: REAL4, step: ti.f32, noise: REAL4, share_a: ti.f32, share_b: ti.f32, place: REAL1,
-          old: REAL3, new: REAL3, carried: REAL3):
+def carry(cells: CELLS, r: ti.i32, carrier: REAL1, step: ti.f32, noise: REAL1, share_a: ti.f32, share_b: ti.f32, place: REAL1,
+          old: REAL1, new: REAL3, carried: REAL3):
     """new = old carried along midpoint paths of coarse velocity and noise; carried = its sum over each active coarse cell."""
+    coarse = ti.Vector([carried.shape[0], carried.shape[1], carried.shape[2]])
     for n in range(cells.shape[0]):
         I, J, K = cells[n, 0], cells[n, 1], cells[n, 2]
         total = ti.f64(0.0)
         for e in range(r * r * r):
             i, j, k = I * r + e // (r * r), J * r + e // r % r, K * r + e % r
             p = ti.Vector([i + 0.5, j + 0.5, k + 0.5]) / r
-            here = ti.Vector([_coarse_value(carrier, p, 0), _coarse_value(carrier, p, 1), _coarse_value(carrier, p, 2)])
+            o, f = _nodes(p, coarse, CHANNELS)
+            here = _between3(carrier, o, f, 0)
             stir = ti.Vector([0.0, 0.0, 0.0])
             if share_a + share_b > 0.0:
-                a, b = ti.Vector([0.0, 0.0, 0.0]), ti.Vector([0.0, 0.0, 0.0])
-                for axis in ti.static(range(3)):
-                    a[axis] = p[axis] + place[axis] + _coarse_value(carrier, p, FIRST_SET + axis)
-                    b[axis] = p[axis] + place[3 + axis] + _coarse_value(carrier, p, SECOND_SET + axis)
-                stir = _coarse_value(carrier, p, STRENGTH) * (share_a * _noise(noise, a) + share_b * _noise(noise, b))
-            m = p - 0.5 * step * here
-            middle = ti.Vector([_coarse_value(carrier, m, 0), _coarse_value(carrier, m, 1), _coarse_value(carrier, m, 2)])
-            value = _fine_value(old, (p - step * (middle + stir)) * r)
+                a = p + ti.Vector([place[0], place[1], place[2]]) + _between3(carrier, o, f, FIRST_SET)
+                b = p + ti.Vector([place[3], place[4], place[5]]) + _between3(carrier, o, f, SECOND_SET)
+                stir = _between(carrier, o, f, STRENGTH) * (share_a * _noise(noise, a) + share_b * _noise(noise, b))
+            o, f = _nodes(p - 0.5 * step * here, coarse, CHANNELS)
+            value = _fine_value(old, coarse * r, (p - step * (_between3(carrier, o, f, 0) + stir)) * r)
             new[i, j, k] = value
             total += value
         carried[I, J, K] = ti.f32(total)

@@ -340,8 +340,8 @@ def _warp(clip: Clip, frame: int, field: np.ndarray) -> np.ndarray:
     carrier[..., 1] -= SINK
     out, total, none = np.zeros_like(field), np.zeros(shape, np.float32), np.float32(0.0)
     cells = np.argwhere(np.ones(shape, bool)).astype(np.int32)
-    carry(cells, FACTOR, carrier, np.float32(1.0 / (FPS * clip.cell)), _noise(), none, none, np.zeros(6, np.float32),
-          np.ascontiguousarray(field), out, total)
+    carry(cells, FACTOR, carrier.reshape(-1), np.float32(1.0 / (FPS * clip.cell)), _noise().reshape(-1), none, none,
+          np.zeros(6, np.float32), np.ascontiguousarray(field).reshape(-1), out, total)
     return out
 
 
