@@ -42,13 +42,12 @@ class EmbeddedBackend:
     def residual(
         self, picture: np.ndarray, arrays: dict[str, np.ndarray], lens: Lens, frame: int, carried: np.ndarray, valid: np.ndarray
     ) -> np.ndarray:
-        """(3, H, W) float32 code residual of the solids."""
+        """(3, H, W) float32 code residual of the solids. The carried one is not shown to the network: see docs/refinement.md."""
         height, width = arrays["id"].shape
         guides = padded(guide_channels(picture, arrays, lens))[None]
-        previous = padded(np.concatenate([carried / self.deviation, valid[None]]))[None]
 
         def denoise(state: np.ndarray, time: float) -> np.ndarray:
-            feed = {"guides": guides, "state": state, "previous": previous, "time": np.array([time], np.float32)}
+            feed = {"guides": guides, "state": state, "time": np.array([time], np.float32)}
             return np.asarray(self.session.run(None, feed)[0])
 
         noise = padded(frame_noise(self.shot, arrays, frame))[None]

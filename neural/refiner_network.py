@@ -1,11 +1,11 @@
 """The embedded refiner's network: a small conditional U-Net that works on 4x4 blocks of pixels, and its export to ONNX.
 
-In: guide channels (B, C, H, W), the noisy residual (B, 3, H, W), the carried previous residual and its validity (B, 4, H,
-W), the time t (B). Out: the clean residual (B, 3, H, W) in deviations of the training residual. H and W are multiples of
-16. The last layer starts at zero: an untrained network leaves the raster as it is. The state enters times 1 - t: at t = 1
-it holds nothing about the picture, so the first answer is the conditional mean without a trace of the noise drawn. Feature
-norms are per pixel over channels (Karras et al. 2024, EDM2): group norms and global pooling would make one corner's answer
-depend on another's and pump with the exposure. Normalising of the guides is part of the network. torch only.
+In: guide channels (B, C, H, W), the noisy residual (B, 3, H, W), the time t (B). Out: the clean residual (B, 3, H, W) in
+deviations of the training residual. H and W are multiples of 16. The last layer starts at zero: an untrained network leaves
+the raster as it is. The state enters times 1 - t: at t = 1 it holds nothing about the picture, so the first answer is the
+conditional mean without a trace of the noise drawn. Feature norms are per pixel over channels (Karras et al. 2024, EDM2):
+group norms and global pooling would make one corner's answer depend on another's and pump with the exposure. Normalising of
+the guides is part of the network. torch only.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.nn import functional
 
 BLOCK = 4  # pixels to a side folded into channels
 WIDTHS = (48, 64, 96)
-STATE, PREVIOUS = 3, 4
+STATE = 3
 
 
 def pixel_norm(x: torch.Tensor) -> torch.Tensor:
@@ -74,7 +74,7 @@ class RefinerNetwork(nn.Module):
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("deviation", torch.ones(channels))
         self.time = TimeEmbedding(f)
-        self.enter = nn.Conv2d((channels + STATE + PREVIOUS) * BLOCK**2, a, 1)
+        self.enter = nn.Conv2d((channels + STATE) * BLOCK**2, a, 1)
         self.fine_in = ResidualBlock(a, a, f)
         self.shrink_fine = nn.Conv2d(a, b, 2, stride=2)
         self.middle_in = ResidualBlock(b, b, f)
@@ -86,11 +86,11 @@ class RefinerNetwork(nn.Module):
         for value in self.leave.parameters():
             nn.init.zeros_(value)
 
-    def forward(self, guides: torch.Tensor, state: torch.Tensor, previous: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+    def forward(self, guides: torch.Tensor, state: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
         features = self.time(time)
         guides = (guides - self.mean[:, None, None]) / self.deviation[:, None, None]
         state = state * (1 - time)[:, None, None, None]
-        x = functional.pixel_unshuffle(torch.cat([guides, state, previous], 1), BLOCK)  # [b, 16 (C + 7), h/4, w/4]
+        x = functional.pixel_unshuffle(torch.cat([guides, state], 1), BLOCK)  # [b, 16 (C + 3), h/4, w/4]
         fine = self.fine_in(self.enter(x), features)
         middle = self.middle_in(self.shrink_fine(fine), features)
         x = self.shrink_middle(middle)
@@ -107,12 +107,12 @@ def parameter_count(network: nn.Module) -> int:
 
 
 def onnx_export(network: RefinerNetwork, path: Path) -> None:
-    """Write the network with free height and width; inputs guides, state, previous, time; output residual."""
+    """Write the network with free height and width; inputs guides, state, time; output residual."""
     network = network.eval()
     channels = network.mean.numel()
-    sample = (torch.zeros(1, channels, 32, 32), torch.zeros(1, STATE, 32, 32), torch.zeros(1, PREVIOUS, 32, 32), torch.ones(1))
+    sample = (torch.zeros(1, channels, 32, 32), torch.zeros(1, STATE, 32, 32), torch.ones(1))
     free = {2: "height", 3: "width"}
     torch.onnx.export(
-        network, sample, str(path), dynamo=False, opset_version=17, input_names=["guides", "state", "previous", "time"],
-        output_names=["residual"], dynamic_axes={"guides": free, "state": free, "previous": free, "residual": free},
+        network, sample, str(path), dynamo=False, opset_version=17, input_names=["guides", "state", "time"],
+        output_names=["residual"], dynamic_axes={"guides": free, "state": free, "residual": free},
     )

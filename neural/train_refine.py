@@ -7,10 +7,8 @@ regression.onnx with its json beside the data. One trunk learns the conditional 
 encode(raster); then two branches of equal length start from it: `regression` goes on as it is, `refiner` learns the flow
 z_t = (1 - t) r + t s n for all t, with s the deviation of what the trunk leaves unexplained (after CorrDiff, Mardani et al.
 2025: the mean by regression, the rest by diffusion). Loss: squared error of the clean residual over t^2 + 0.1, plus a tenth
-of the absolute error of its gradients. Light and paint of every crop are scaled at random. The carried previous residual is
-imitated by a degraded true one: blurred as sub-pixel warping blurs, with wrong low frequencies, noise and holes, absent in
-half of the crops. Run again it resumes at its last checkpoint; every draw is hashed from the step, so the result does not
-depend on where it stopped.
+of the absolute error of its gradients. Light and paint of every crop are scaled at random. Run again it resumes at its last
+checkpoint; every draw is hashed from the step, so the result does not depend on where it stopped.
 """
 
 from __future__ import annotations
@@ -24,7 +22,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from neural.colour import decode, encode
 from neural.guide_tensor import CHANNELS, guide_channels, lens_of
@@ -39,7 +36,6 @@ CROP, BATCH = 96, 8
 RATE, WARM_UP = 1.5e-3, 200
 AVERAGE = 0.999  # of the weights that are kept
 TIME_LOW, TIME_ONE = 0.2, 0.25  # lowest t, and share of samples at t = 1 exactly
-PREVIOUS_ABSENT = 0.5
 CHECKPOINT = 500
 SEED = 7
 ALBEDO = slice(CHANNELS.index("albedo_r"), CHANNELS.index("albedo_b") + 1)
@@ -168,42 +164,18 @@ def relit(planes: np.ndarray, reference: np.ndarray, draw: np.ndarray) -> tuple[
     return planes, encode(decode(reference) * light * paint)
 
 
-def previous_of(residual: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
-    """(B, 4, n, n) what a warped previous frame would tell: the true residual blurred, biased, noisy and with holes; validity."""
-    count, _, size, _ = residual.shape
-
-    def uniform(*shape: int) -> torch.Tensor:
-        return torch.rand(*shape, generator=draw)
-
-    def smooth(cells: int, channels: int) -> torch.Tensor:
-        coarse = torch.randn(count, channels, cells, cells, generator=draw)
-        return functional.interpolate(coarse, size=(size, size), mode="bilinear", align_corners=False)
-
-    a = 0.5 * uniform(count)
-    side = a * (1 - a)
-    line = torch.stack([side, 1 - 2 * side, side], 1)
-    kernel = (line[:, :, None] * line[:, None, :]).repeat_interleave(3, 0)[:, None]
-    flat = functional.pad(residual.reshape(1, 3 * count, size, size), (1, 1, 1, 1), mode="replicate")
-    blurred = functional.conv2d(flat, kernel, groups=3 * count).reshape(count, 3, size, size)
-    bias = 0.6 * uniform(count, 1, 1, 1) * smooth(size // 16, 3)
-    noise = 0.3 * uniform(count, 1, 1, 1) * torch.randn(residual.shape, generator=draw)
-    valid = (smooth(size // 8, 1) < 0.2 + 1.2 * uniform(count, 1, 1, 1)) & (uniform(count, 1, 1, 1) > PREVIOUS_ABSENT)
-    return torch.cat([(blurred + bias + noise) * valid, valid.float()], 1)
-
-
 def loss_of(network: RefinerNetwork, batch: tuple[torch.Tensor, ...], scale: float | None, draw: torch.Generator) -> torch.Tensor:
     """Weighted error of the clean residual; scale None trains the mean alone."""
     guides, residual, cover = batch
     count = len(guides)
     time_ = torch.ones(count)
     state = torch.zeros_like(residual)
-    previous = previous_of(residual, draw)
     if scale is not None:
         time_ = TIME_LOW + (1 - TIME_LOW) * torch.rand(count, generator=draw)
         time_ = torch.where(torch.rand(count, generator=draw) < TIME_ONE, torch.ones(count), time_)
         t = time_[:, None, None, None]
         state = (1 - t) * residual + t * scale * torch.randn(residual.shape, generator=draw)
-    error = (network(guides, state, previous, time_) - residual) * cover
+    error = (network(guides, state, time_) - residual) * cover
     square = error.square().mean((1, 2, 3))
     slope = (error[..., 1:] - error[..., :-1]).abs().mean((1, 2, 3)) + (error[..., 1:, :] - error[..., :-1, :]).abs().mean((1, 2, 3))
     return ((square + 0.1 * slope) / (time_.square() + 0.1)).mean()
@@ -254,8 +226,7 @@ def unexplained(trunk: RefinerNetwork, pictures: list[Picture], deviation: np.nd
     with torch.no_grad():
         for step in range(12):
             guides, residual, cover = batch_of(pictures, deviation, step, "unexplained")
-            none = torch.zeros(len(guides), 4, CROP, CROP)
-            mean = trunk(guides, torch.zeros_like(residual), none, torch.ones(len(guides)))
+            mean = trunk(guides, torch.zeros_like(residual), torch.ones(len(guides)))
             total += float(((residual - mean).square() * cover).sum()) / 3
             area += float(cover.sum())
     return float(np.sqrt(total / area))

@@ -487,10 +487,10 @@ def test_untrained_network_is_the_identity():
 
     torch.manual_seed(0)
     network = RefinerNetwork(len(CHANNELS))
-    guides, state, previous = torch.randn(1, len(CHANNELS), 32, 48), torch.randn(1, 3, 32, 48), torch.randn(1, 4, 32, 48)
-    assert network(guides, state, previous, torch.tensor([0.4])).abs().max() == 0
+    guides, state = torch.randn(1, len(CHANNELS), 32, 48), torch.randn(1, 3, 32, 48)
+    assert network(guides, state, torch.tensor([0.4])).abs().max() == 0
     torch.nn.init.normal_(network.leave.weight, std=0.1)
-    at_one = [network(guides, s, previous, torch.ones(1)) for s in (state, 2 * state)]
+    at_one = [network(guides, s, torch.ones(1)) for s in (state, 2 * state)]
     assert torch.equal(*at_one) and at_one[0].abs().max() > 0
 
 
