@@ -69,11 +69,24 @@ def world_save(world: World) -> dict[str, np.ndarray]:
     out |= {f"fragment_{k}": a.to_numpy() for k, a in world.fragment.array.items()}
     out |= {f"joint_{k}": a.to_numpy()[: world.joint_count] for k, a in world.joint.array.items()}
     n, contact = world.contact_count, world.contact[world.contact_now].array
-    out |= {f"contact_{k}": a.to_numpy()[: n * (POINTS if k in PER_POINT else 1)] for k, a in contact.items()}
+    rows = {k: a.to_numpy()[: n * (POINTS if k in PER_POINT else 1)] for k, a in contact.items()}
+    out |= {f"contact_{k}": a for k, a in _unused_blanked(rows).items()}
     out |= {k: np.asarray(getattr(world, k)) for k in HOST}
     out["energy"] = np.array(list(world.energy.values()), np.float64)
     out["energy_name"] = np.array(list(world.energy), "U16")
     return out
+
+
+def _unused_blanked(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Contact rows, zero where nothing met: what an older step left there is never read, yet would tell a resumed run from a whole one."""
+    apart = rows["count"] == 0
+    unused = (np.arange(POINTS) >= rows["count"][:, None]).reshape(-1)
+    for name, values in rows.items():
+        if name in PER_POINT:
+            values[unused] = 0
+        elif name in ("normal", "friction", "gap"):
+            values[apart] = 0
+    return rows
 
 
 def world_load(world: World, saved: dict[str, np.ndarray]) -> None:

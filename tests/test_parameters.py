@@ -164,6 +164,8 @@ def film_frames(path: Path, name: str) -> dict[str, np.ndarray]:
 def test_parameter_changes_its_stage_and_none_before(key: str, store: Path, tmp_path: Path, record_property):
     """Other arrays or pixels from the declaring stage, the same bytes from every stage before it."""
     stage = owner(key)
+    if key == "frames":
+        store = tmp_path / "store"  # a longer shot leaves more frames in results of the same key, which would count as a difference
     context = [*CONTEXT.get(key, []), "refine.backend=" + ("embedded" if stage == "refine" else "none")]
     base = made(context, stage, store, tmp_path / "a")
     before = {name: stored(base[name]) for name in STAGE_NAMES[: STAGE_NAMES.index(stage)] if name in base}

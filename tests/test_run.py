@@ -101,7 +101,7 @@ def test_chunks_are_the_same_frames(whole: Path, tmp_path: Path):
 
 @pytest.mark.slow
 def test_chunks_of_a_thinned_and_refined_shot(tmp_path: Path):
-    """The same where debris is thinned over the shot and the refiner looks back: two frames alone, of both chunks, in a store of their own."""
+    """The same where debris is thinned over the shot and the refiner looks back: two frames alone, one of each chunk."""
     asked = ("-s", "frames=30", "-s", "debris.limit=100", "-s", "refine.backend=embedded")
     for name, frames in (("whole", "1001-1030"), ("part", "1021-1026x5")):
         (tmp_path / name).mkdir()
