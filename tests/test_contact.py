@@ -275,7 +275,8 @@ def test_saved_state_goes_on_with_the_same_bits():
     saved = {k: v.copy() for k, v in world_save(world).items()}
     other = place(rubble(40))
     world_load(other, saved)
-    run(world, 1, how), run(other, 1, how)
+    run(world, 1, how)
+    run(other, 1, how)
     ahead = world_save(other)
     assert all(np.array_equal(value, ahead[name]) for name, value in world_save(world).items())  # nothing is left of steps before
     b = run(world, 39, how)
