@@ -1,4 +1,4 @@
-"""The one place that opens Taichi.
+"""The one place that opens Taichi, and that sets how this thread rounds.
 
 In: the wanted architecture and thread count. Out: Taichi initialised once per process. `fast_math` stays off because it
 lets the compiler re-associate sums and so breaks "same shot, same bits"; the offline kernel cache is on so that a second
@@ -9,6 +9,7 @@ second `ti.init` silently destroys every field.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import io
 import os
 import sys
@@ -35,6 +36,18 @@ def taichi_open(arch: Arch = "cpu", threads: int = 0, debug: bool = False) -> No
     if not debug:
         _positions_shorten()
     _opened = wanted
+
+
+def denormals_flush(on: bool = True) -> None:
+    """Take numbers too small for a normal float as zero in this thread, or not.
+
+    Loading Taichi turns this on, opening an ONNX Runtime session turns it off: without a word from us what a stage computes would
+    depend on what the process did before. x86-64 with glibc: MXCSR is the last word of fenv_t; bits 15 flush results, 6 operands."""
+    math = ctypes.CDLL("libm.so.6")
+    environment = (ctypes.c_uint32 * 8)()
+    math.fegetenv(ctypes.byref(environment))
+    environment[7] = environment[7] | 0x8040 if on else environment[7] & ~0x8040
+    math.fesetenv(ctypes.byref(environment))
 
 
 def _init(ti: Any, arch: Arch, threads: int, debug: bool) -> None:
