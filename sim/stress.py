@@ -218,7 +218,7 @@ def system_solve(
     Stops per cluster when the energy norm of the error, estimated as r.z, is below `tolerance` of the energy of the solution. Where
     A was factored the guess is not needed and no iteration is made."""
     inverse = system.inverse
-    if isinstance(inverse, SuperLU):
+    if not isinstance(inverse, TwoLevel):
         return inverse.solve(f.ravel()).reshape(-1, 6), 0, np.ones(len(system.start), bool)
     counts = np.diff(np.r_[system.start, len(f)])
 
