@@ -25,7 +25,7 @@ from pipeline.digest import digest, library_versions
 from pipeline.plan import Step, plan, shot_hash
 from pipeline.progress import Quiet, Reporter
 from pipeline.store import Entry, cache_folder, folder_writable
-from shot.device import denormals_flush, taichi_open
+from shot.device import denormals_keep, taichi_open
 from shot.errors import FramesFailed, MissingResource
 from shot.frames import DamagedFile, file_publish
 from shot.load import Loaded
@@ -135,7 +135,7 @@ def _stage_make(step: Step, loaded: Loaded, done: Run, reporter: Reporter) -> No
     from pipeline.stages import Work
 
     stage, entry = step.stage, step.entry
-    denormals_flush()  # a wedge's second take rounds as its first, though a network ran in between
+    denormals_keep()  # a wedge's second take rounds as its first, though a network ran in between
     with entry.writing(reporter.line):
         if entry.hit(step.frames, reporter.line):  # another process made it while this one waited
             return
@@ -180,7 +180,7 @@ def _delivered(steps: list[Step], loaded: Loaded, done: Run, reporter: Reporter,
 
 
 def _deliver(loaded: Loaded, done: Run, reporter: Reporter) -> None:
-    denormals_flush()
+    denormals_keep()
     from pipeline.digest import shot_trimmed
     from pipeline.stages import DELIVERY
     from render.deliver import deliver

@@ -33,20 +33,23 @@ def taichi_open(arch: Arch = "cpu", threads: int = 0, debug: bool = False) -> No
 
     with contextlib.redirect_stdout(sys.stderr if debug else io.StringIO()):  # its greeting would mix with --json
         _init(ti, arch, threads, debug)
+    denormals_keep()
     if not debug:
         _positions_shorten()
     _opened = wanted
 
 
-def denormals_flush(on: bool = True) -> None:
-    """Take numbers too small for a normal float as zero in this thread, or not.
+def denormals_keep(on: bool = True) -> None:
+    """Let this thread keep numbers too small for a normal float (IEEE 754), or take them as zero.
 
-    Loading Taichi turns this on, opening an ONNX Runtime session turns it off: without a word from us what a stage computes would
-    depend on what the process did before. x86-64 with glibc: MXCSR is the last word of fenv_t; bits 15 flush results, 6 operands."""
+    Loading Taichi turns them off in the thread that loads it, opening an ONNX Runtime session turns them on: without a word from us
+    what a stage computes would depend on what the process did before. They are kept, because scipy's KDTree recurses without end where
+    the next number after a tie is taken as zero; Taichi's own threads flush them either way, so no kernel slows down.
+    x86-64 with glibc: MXCSR is the last word of fenv_t; bits 15 flush results, 6 operands."""
     math = ctypes.CDLL("libm.so.6")
     environment = (ctypes.c_uint32 * 8)()
     math.fegetenv(ctypes.byref(environment))
-    environment[7] = environment[7] | 0x8040 if on else environment[7] & ~0x8040
+    environment[7] = environment[7] & ~0x8040 if on else environment[7] | 0x8040
     math.fesetenv(ctypes.byref(environment))
 
 

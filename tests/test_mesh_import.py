@@ -304,3 +304,19 @@ def test_unknown_material_is_named(tmp_path):
     """building.material must be a key of [materials]; the nearest is named."""
     with pytest.raises(ShotError, match="did you mean concrete"):
         imported(written(tmp_path, "b.glb", box()), material="concrte")
+
+
+def test_import_rounds_as_the_libraries_expect(tmp_path):
+    """A mesh imported in a thread that flushed denormals: its stages turn them on again, or scipy's KDTree overflows its stack on ties."""
+    from pipeline.run import run
+    from shot.device import denormals_keep
+    from shot.load import shot_load
+
+    loaded = shot_load(Path(__file__).parent / "shots" / "tiny_mesh.toml", ["frames=2"])
+    denormals_keep(False)
+    try:
+        report = run(loaded, None, "shatter", root=tmp_path).results
+        assert np.nextafter(0.0, 1.0) * 1.0 > 0
+    finally:
+        denormals_keep()
+    assert "shatter" in report
