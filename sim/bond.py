@@ -17,7 +17,7 @@ utilisation that the whole bond would have, k_u = 2 E G_f / (f_t^2 L): stress fa
 k_u <= 1, which is concrete above 0.7 m, snaps back: it breaks at once and books G_f A.
 A reinforced bond that fails in tension, bending or shear becomes a hinge: bars only. Between two clusters the contact solver
 carries it (joints); inside one cluster the lattice does, with a secant stiffness that keeps it at yield. A compression failure breaks
-the bond and books the energy of crushing.
+the bond; the energy of crushing is noted for dust and debris.
 
 No interaction of shear with bending, no buckling of bars, no fatigue.
 """

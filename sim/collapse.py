@@ -116,6 +116,7 @@ def collapse_create(shot: Shot, fragments: Fragments, bonds: Bonds) -> Collapse:
         hinge=np.zeros(0, np.int64),
         touched=np.zeros(count, bool),
     )
+    world.fragment.array["crush"].from_numpy(collapse.crush.astype(np.float32))
     erect(collapse)
     return collapse
 

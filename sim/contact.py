@@ -7,15 +7,20 @@ Reference: Giles, Diaz, Yuksel, "Augmented Vertex Block Descent", SIGGRAPH 2025,
              d = dx_b + dth_b x r_b - dx_a - dth_a x r_a
     C_n      = c + n . d         c = separation if positive, else (1 - alpha) separation: a fixed share of an overlap per step
     C_t      = (1 - alpha) slip + (d - n n . d)
-    F_n      = min(k_n C_n + lambda_n, 0)                       force on b is -F_n n - F_t, on a the opposite
+    F_n      = clamp(k_n C_n + lambda_n, -Y, 0)                 force on b is -F_n n - F_t, on a the opposite
+    Y        = min(compressive strength x size^2) / 4           of the two fragments: four points make a face
     F_t      = (k_t C_t + lambda_t) s,  s = min(1, mu |F_n| / |k_t C_t + lambda_t|)
+    crush    where F_n = -Y at the end of a step, what is left of the overlap is crushed for good: no force brings it back
     dual     lambda = F;  k_n += beta (1 + |F_n| / F0) |C_n| while pressed;  k_t likewise while s = 1
+
+Without Y a rigid building that lands stops dead in one step, with a force as 1/h, and how much of it stops follows the number of sweeps:
+20 or 80 of them left 15 or 7 of 31 MJ in motion in the first crash of a ten-storey block. With Y both leave 30.
 
 Deviations: beta grows with the force carried (constant beta sinks under a 10 000-fold load); lambda decays by 0.9 per step
 apart from k's 0.99 (without it walls simmer); both tangents share one penalty, so no tangent basis exists that could turn;
 a penalty grows only while its error does not shrink by itself, and a point that closes in starts at the reduced mass over h^2: with stiffer
 rows two free bodies in collision freeze against each other and lose momentum (7 % in ten sweeps, against 0.1 %);
-a clamped row keeps the stiffness of its secant (n: -lambda/C, t: s k_t), which stays positive and lets sliders slide.
+a clamped row keeps the stiffness of its secant (n: -lambda/C or Y/C, t: s k_t), which stays positive and lets sliders slide.
 """
 
 import taichi as ti
@@ -34,9 +39,9 @@ def contact_error(separation, slip, d, n, alpha):
 
 
 @ti.func
-def contact_force(c_n, c_t, lambda_n, lambda_t, penalty, mu):
-    """F_n, F_t and the cone factor s."""
-    f_n = ti.min(penalty[0] * c_n + lambda_n, 0.0)
+def contact_force(c_n, c_t, lambda_n, lambda_t, penalty, mu, crush):
+    """F_n, F_t and the cone factor s; `crush` is Y."""
+    f_n = ti.max(ti.min(penalty[0] * c_n + lambda_n, 0.0), -crush)
     f_t = penalty[1] * c_t + lambda_t
     size = f_t.norm()
     limit = -mu * f_n
@@ -47,21 +52,23 @@ def contact_force(c_n, c_t, lambda_n, lambda_t, penalty, mu):
 
 
 @ti.func
-def contact_stiffness(c_n, f_n, lambda_n, s, penalty, penalty_min):
+def contact_stiffness(c_n, f_n, lambda_n, s, penalty, penalty_min, crush):
     """Normal and tangential stiffness of the block."""
     k_n = penalty[0]
     if f_n == 0.0:
         k_n = ti.min(ti.max(-lambda_n / ti.max(c_n, 1e-12), ti.min(penalty_min, k_n)), k_n)
+    elif f_n == -crush:
+        k_n *= crush / -(penalty[0] * c_n + lambda_n)
     return k_n, s * penalty[1]
 
 
 @ti.func
-def penalty_grown(penalty, error, before, f_n, s, beta, force_scale, penalty_max):
+def penalty_grown(penalty, error, before, f_n, s, beta, force_scale, penalty_max, crush):
     """Penalties after a dual update; error and before: |C_n|, |C_t| of this sweep and the last."""
     k = penalty
     if f_n < 0.0:
         grow = beta * (1.0 - f_n / force_scale)
-        if error[0] > STALL * before[0]:
+        if f_n > -crush and error[0] > STALL * before[0]:
             k[0] += grow * error[0]
         if s == 1.0 and error[1] > STALL * before[1]:
             k[1] += grow * error[1]

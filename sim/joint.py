@@ -8,6 +8,8 @@ about the axes u of (normal, axis, normal x axis), turning with fragment a:
     e_k+3    = u_k . phi - plastic_k+3                phi: rotation vector of q_b q_a^-1 (the identity at rest) [rad]
     F        = clamp(s (lambda + rho e), -limit, limit),  s = K / (K + rho)         force on b is -F u
     dual     lambda = F  =>  at the fixed point F = K e for every penalty rho (compliant multipliers, Newton's "rho" form)
+    rho      2 / (h^2 sum 1/m), for rotation 2 / (h^2 sum 3/tr I), over the two bodies that are free. It does not grow as that of
+             contacts does: webs of hinges freeze in the sweeps when rho is large, and then take nine times the momentum that they give
     end      |K e| > limit: plastic += e - sign(e) limit / K      return mapping, dissipates limit |increment|
 
 Yield limits act row by row: no interaction of axial force and moment. Rotations beyond pi between two bodies are not followed.
@@ -19,11 +21,11 @@ import numpy as np
 import taichi as ti
 
 from sim.broadphase import fragment_centre, turn
-from sim.layout import JOINT
+from sim.layout import AWAKE, JOINT
 from sim.world import Table, World, _cast
 
-CARRIED = ("bond", "plastic", "flowed", "force", "penalty")
-PENALTY_START = 3e-7  # of the largest penalty: m/h^2
+CARRIED = ("bond", "plastic", "flowed", "force")
+PENALTY = 2.0  # in reduced mass / h^2
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def joints_set(world: World, joints: Joints) -> None:
     at = np.searchsorted(old["bond"][order], joints.bond)
     at = np.minimum(at, max(len(order) - 1, 0))
     known = old["bond"][order[at]] == joints.bond if len(order) else np.zeros(count, bool)
-    for name in ("plastic", "flowed", "force", "penalty"):
+    for name in ("plastic", "flowed", "force"):
         value = np.zeros((count, 6), np.float32)
         if known.any():
             value[known] = old[name][order[at[known]]]
@@ -149,11 +151,15 @@ def joint_begin(S: ti.template(), j, tune: ti.template()):
     u1 = turn(qa, S.joint_axis[j])
     u2 = u0.cross(u1)
     p = S.joint_plastic[j]
-    for i in ti.static(range(6)):
-        least = PENALTY_START * tune.penalty_max
-        if ti.static(i > 2):
-            least *= tune.length * tune.length
-        S.joint_penalty[j][i] = ti.max(tune.gamma * S.joint_penalty[j][i], least)
+    mobility = ti.Vector([0.0, 0.0])  # of translation and rotation
+    for side in ti.static(range(2)):
+        o = ba
+        if ti.static(side == 1):
+            o = bb
+        if o >= 0 and S.body_state[ti.max(o, 0)] == AWAKE:
+            k = ti.max(o, 0)
+            mobility += ti.Vector([1.0 / S.body_mass[k], 3.0 / S.body_inertia[k].trace()])
+    S.row_penalty[j] = PENALTY / (tune.h * tune.h * ti.max(mobility, 1e-30))
     S.row_body[j] = ti.Vector([ba, bb])
     S.row_arm_a[j] = arm_a
     S.row_arm_b[j] = arm_b
@@ -172,13 +178,14 @@ def joint_error(S: ti.template(), j, d, turned):
 @ti.func
 def joint_force(S: ti.template(), j, e):
     """F and the stiffness of each row."""
-    K, rho, limit = S.joint_stiffness[j], S.joint_penalty[j], S.joint_limit[j]
+    K, limit = S.joint_stiffness[j], S.joint_limit[j]
     F = ti.Vector([0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
     k = ti.Vector([0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
     for i in ti.static(range(6)):
-        s = K[i] / (K[i] + rho[i])
-        f = s * (S.joint_force[j][i] + rho[i] * e[i])
-        k[i] = s * rho[i]
+        rho = S.row_penalty[j][i // 3]
+        s = K[i] / (K[i] + rho)
+        f = s * (S.joint_force[j][i] + rho * e[i])
+        k[i] = s * rho
         if ti.abs(f) > limit[i]:
             k[i] *= limit[i] / ti.abs(f)
             f = ti.math.sign(f) * limit[i]
@@ -188,13 +195,10 @@ def joint_force(S: ti.template(), j, e):
 
 @ti.func
 def joint_return(S: ti.template(), j, e):
-    """Plastic return mapping at the end of the step; the energy it dissipates [J]."""
+    """Plastic return mapping at the end of the step."""
     K, limit = S.joint_stiffness[j], S.joint_limit[j]
-    energy = ti.f32(0.0)
     for i in ti.static(range(6)):
         over = ti.abs(e[i]) - limit[i] / K[i]
         if over > 0.0:
             S.joint_plastic[j][i] += ti.math.sign(e[i]) * over
             S.joint_flowed[j][i] += over
-            energy += limit[i] * over
-    return energy

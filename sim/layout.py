@@ -37,6 +37,7 @@ FRAGMENT = {
     "body": ti.i32,
     "offset": _f3,  # [m] from the body's centre of mass, rest axes
     "friction": ti.f32,
+    "crush": ti.f32,  # [N] that crushes it
     "mass": ti.f32,  # [kg]
     "force": _f3,  # [N] contact and joints, mean of the last step
     "moment": _f3,  # [N m] about the fragment's centre
@@ -48,6 +49,8 @@ CONTACT = {
     "normal": _f3,  # unit, from a to b
     "friction": ti.f32,
     "gap": ti.f32,  # [m] overlap at birth that is still allowed
+    "crush": ti.f32,  # [N] a point bears at most: then what lies between is crushed
+    "crushed": ti.f32,  # [m] overlap that was crushed away, for as long as the two touch
     "axis": ti.i32,  # the face that separated or met last, tried first: 2 face of a, 2 face of b + 1, -1 none
     "arm_a": _f3,  # [m] per point: from the body's centre of mass, world axes
     "arm_b": _f3,
@@ -72,7 +75,6 @@ JOINT = {
     "plastic": _f6,  # [m], [rad] permanent
     "flowed": _f6,  # [m], [rad] sum of |increments of plastic|
     "force": _f6,  # [N], [N m] carried in the rows' frame
-    "penalty": _f6,  # [N/m], [N m/rad]
 }
 PER_POINT = frozenset({"arm_a", "arm_b", "separation", "feature", "local", "slip", "force_n", "force_t", "penalty", "approach"})
 TUNING = {  # scalars of one step; see sim/solve.py for how they follow from the scene
@@ -118,6 +120,7 @@ JOINT_ROW = {
     "arm_b": _f3,
     "frame": _m3,  # rows: u_0, u_1, u_2
     "error": _f6,  # e at the start of the step
+    "penalty": _f2,  # [N/m] of translation, [N m/rad] of rotation
 }
 GRID = {
     "start": ti.i32,  # (T + 2) bucket b holds entries start[b + 1] to start[b + 2]

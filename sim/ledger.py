@@ -6,7 +6,9 @@ since the first frame, each computed by its own means and none as a remainder; `
     kinetic + potential + elastic + friction + contact + fracture + crushing + integrator = work + residual
 
 Elastic energy is that of the lattice under its loads. The rigid bodies do not sink by their elastic millimetres, so elastic energy has
-no counterpart in `potential` and shows in the residual, as does the sway that a part loses when it comes loose.
+no counterpart in `potential` and shows in the residual, as does the sway that a part loses when it comes loose. Crushing is what contact
+points take while they yield; fracture is the cracks' own energy and what hinges took and do not hold. Bonds that fail in compression book
+nothing: what crushes there is booked where the pieces press on each other.
 """
 
 from __future__ import annotations
@@ -43,8 +45,9 @@ class Ledger:
             self.total[Motion.LEDGER.index(name)] += value
 
     def take(self, terms: dict[str, float]) -> None:
-        """Book the contact solver's terms of a step: plastic work of hinges counts as fracture."""
-        self.add(**{name: terms[name] for name in ("friction", "contact", "integrator", "work")}, fracture=terms["plastic"])
+        """Book the contact solver's terms of a step: what hinges took and do not hold counts as fracture."""
+        spent = terms["joints"] - (terms["elastic"] - self.bars)
+        self.add(**{name: terms[name] for name in ("friction", "contact", "integrator", "work")}, fracture=spent)
         self.bars = terms["elastic"]
 
     def read(self, poses: Poses, bodies: Bodies, inertia: np.ndarray, lattice: Lattice, u: np.ndarray, inside: np.ndarray) -> np.ndarray:

@@ -20,11 +20,11 @@ LANES = 64  # pairs are dealt to this many loops, each with its own scratch
 EDGES = 256  # of one hull near the other at most
 CANDIDATES = 64  # clip points of one pair at most; more sides than that are thinned by order
 ManifoldPack = pack_type(
-    body="x q v w mass state", fragment="body offset friction",
+    body="x q v w mass state", fragment="body offset friction crush",
     hull="fragment span vertex_now normal_now offset loop_start loop edge lower upper",
     grid="source keep", clip="point separation feature edge",
-    last="count normal friction gap axis arm_a arm_b separation feature local slip force_n force_t penalty",
-    contact="pair body count normal friction gap axis arm_a arm_b separation feature local slip force_n force_t penalty approach",
+    last="count normal friction gap crush crushed axis arm_a arm_b separation feature local slip force_n force_t penalty",
+    contact="pair body count normal friction gap crush crushed axis arm_a arm_b separation feature local slip force_n force_t penalty approach",
 )
 
 
@@ -426,6 +426,10 @@ def row_fill(S: ti.template(), lane, before, m, fa, b, count, normal, mu, centre
     ba, bb = S.contact_body[m][0], S.contact_body[m][1]
     S.contact_normal[m] = normal
     S.contact_friction[m] = mu
+    bears = S.fragment_crush[fa]
+    if b >= 0:
+        bears = ti.min(bears, S.fragment_crush[S.hull_fragment[b]])
+    S.contact_crush[m] = bears / POINTS
     from_a = ti.cast(centre - S.body_x[ba], ti.f32)
     from_b = ti.Vector([0.0, 0.0, 0.0])
     if b >= 0:
@@ -435,11 +439,14 @@ def row_fill(S: ti.template(), lane, before, m, fa, b, count, normal, mu, centre
         deepest = ti.min(deepest, S.clip_separation[lane * CANDIDATES + k])
     approach = ti.max(-motion.dot(normal), 0.0)
     gap = ti.max(-deepest - approach - tune.slack, 0.0)  # born deep inside: cracked apart there, not flown in
+    crushed = ti.f32(0.0)
     if before >= 0:
         gap = 0.0
         if S.last_count[before] > 0:
-            gap = ti.max(ti.min(S.last_gap[before] - tune.relax, -deepest), 0.0)
+            crushed = ti.max(ti.min(S.last_crushed[before], -deepest), 0.0)
+            gap = ti.max(ti.min(S.last_gap[before] - tune.relax, -deepest - crushed), 0.0)
     S.contact_gap[m] = gap
+    S.contact_crushed[m] = crushed
     taken = 0  # bits of last step's points already handed on
     for k in range(count):
         at = m * POINTS + k
@@ -448,7 +455,7 @@ def row_fill(S: ti.template(), lane, before, m, fa, b, count, normal, mu, centre
         feature = S.clip_feature[lane * CANDIDATES + k]
         S.contact_arm_a[at] = p + from_a
         S.contact_arm_b[at] = p + from_b
-        S.contact_separation[at] = S.clip_separation[lane * CANDIDATES + k] + gap
+        S.contact_separation[at] = S.clip_separation[lane * CANDIDATES + k] + gap + crushed
         S.contact_feature[at] = feature
         S.contact_local[at] = local
         velocity = -(S.body_v[ba] + S.body_w[ba].cross(p + from_a))
@@ -503,6 +510,8 @@ def row_copy(S: ti.template(), before, m):
     S.contact_normal[m] = S.last_normal[before]
     S.contact_friction[m] = S.last_friction[before]
     S.contact_gap[m] = S.last_gap[before]
+    S.contact_crush[m] = S.last_crush[before]
+    S.contact_crushed[m] = S.last_crushed[before]
     S.contact_axis[m] = S.last_axis[before]
     for k in range(S.last_count[before]):
         at, o = m * POINTS + k, before * POINTS + k

@@ -2,7 +2,7 @@
 
 In: the bonds that parted in a step and the solver's contact points. Out: rows for Motion (shot/results.py), appended to the frame's
 records. Contact points of one pair in one step become one impact; those that dissipate less than `notice` are left out.
-A fragment pressed harder than its section bears is crushed: the share of the dissipated energy above its strength is its own.
+What a contact point dissipates while it presses as hard as the weaker fragment bears goes into crushing that fragment.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 
 from shot.results import GROUND, Bonds, Fragments
 from shot.rotation import rotate
+from sim.layout import POINTS
 from sim.world import Contacts, Poses
 
 
@@ -93,14 +94,12 @@ def crushes_of(
     smaller = np.where((b != GROUND) & (fragments.mass[b] < fragments.mass[a]), b, a)
     np.add.at(energy, smaller, np.concatenate([np.zeros(0), *broken.crush_energy]))
 
-    pair, start = _pairs(contacts)
-    taken = np.zeros(count)
-    if len(start):
-        force = np.linalg.norm(np.add.reduceat(contacts.impulse.astype(float), start), axis=1) / h
-        lost = np.add.reduceat(contacts.energy.astype(float), start)
-        weakest = np.minimum(capacity[pair[:, 0]], np.where(pair[:, 1] == GROUND, np.inf, capacity[pair[:, 1]]))
-        crushed = np.where((pair[:, 1] != GROUND) & (capacity[pair[:, 1]] < capacity[pair[:, 0]]), pair[:, 1], pair[:, 0])
-        np.add.at(taken, crushed, np.where(force > weakest, np.maximum(lost, 0.0) * (1.0 - weakest / np.maximum(force, 1e-12)), 0.0))
+    first, second = contacts.fragment.T
+    bears = np.minimum(capacity[first], np.where(second == GROUND, np.inf, capacity[second]))
+    weaker = np.where((second != GROUND) & (capacity[second] < capacity[first]), second, first)
+    force = (contacts.impulse * contacts.normal).sum(axis=1) / h
+    yields = force >= 0.999 * bears / POINTS
+    taken = np.bincount(weaker[yields], contacts.energy[yields], count)
     taken = np.where(taken >= notice, taken, 0.0)
     rows_of = np.flatnonzero(energy + taken > 0)
     rows = np.full(len(rows_of), time), rows_of, (energy + taken)[rows_of]

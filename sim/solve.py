@@ -16,7 +16,7 @@ the same bits (fast_math is off, every sum has a fixed order). One thread gather
 Energy of a step, from d(KE) = sum of impulses times mean velocity, which is exact for v and exact to O(h) for w:
     friction, contact  - J . (u0 + u1) / 2 of each point, u the relative velocity there: what the tangential, normal impulses take [J]
     integrator         h/2 F . (v1 - v0) of gravity and push: loss because implicit Euler moves with the end velocity
-    plastic, elastic   flow of the joints in this step; energy now stored in them
+    joints, elastic    what the joints took, by the same rule; energy now stored in them
     work, kinetic      of the accelerations handed in; change of kinetic energy as the velocities show it
 so kinetic + d(potential) = work - friction - contact - integrator - joints up to what the sweeps left open; no term is a remainder.
 
@@ -43,7 +43,7 @@ SLACK, STICK, MERGE, FACE_BIAS = 0.04, 0.02, 0.02, 0.004  # in L
 RELAX = 0.025  # speed at which a birth overlap opens, in sqrt(g L): 5 cm/s at half a metre
 TURN_MAX = 0.8  # [rad] in a step
 
-ENERGY = ("friction", "contact", "integrator", "plastic", "elastic", "work", "kinetic")
+ENERGY = ("friction", "contact", "integrator", "joints", "elastic", "work", "kinetic")
 
 
 def contact_step(world: World, h: float, settings: Settings, acceleration: np.ndarray | None = None) -> None:

@@ -84,7 +84,7 @@ def _unused_blanked(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     for name, values in rows.items():
         if name in PER_POINT:
             values[unused] = 0
-        elif name in ("normal", "friction", "gap"):
+        elif name in ("normal", "friction", "gap", "crush", "crushed"):
             values[apart] = 0
     return rows
 

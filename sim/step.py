@@ -132,7 +132,7 @@ def strain(c: Collapse, load: np.ndarray, asked: np.ndarray, answers: list[Respo
 def fail(c: Collapse, response: Response, broken: Broken) -> bool:
     """Soften, hinge and break the worst bonds of a response. False if all hold."""
     failure = bonds_fail(c.section, c.breakage, c.bonds, response.bond, response.strain, c.sim, c.fragments.count)
-    c.ledger.add(fracture=failure.fracture, crushing=failure.crushing)
+    c.ledger.add(fracture=failure.fracture)
     changed = np.concatenate([failure.broken, failure.hinged, failure.softened])
     if not len(changed):
         return False

@@ -15,19 +15,19 @@ from sim.sleep import calm_count, sleepers_choose, wake_hit
 COLOURS = 62  # bits of a mask; touching bodies need about a dozen
 BeginPack = pack_type(
     body="x q v w spin v_before mass inertia inertia_inverse state calm peak", fragment="body offset",
-    contact="body count normal separation approach", joint="fragment anchor_a anchor_b normal axis plastic penalty",
-    row="body arm_a arm_b frame error",
+    contact="body count normal separation approach", joint="fragment anchor_a anchor_b normal axis plastic",
+    row="body arm_a arm_b frame error penalty",
     work="dx dth y yth inertia acceleration twist start joint_start colour order colour_start count side joint_side active budget error",
 )
 SolvePack = pack_type(
-    body="mass", contact="body count normal friction arm_a arm_b separation slip force_n force_t penalty",
-    joint="stiffness limit force penalty", row="body arm_a arm_b frame error",
+    body="mass", contact="body count normal friction crush arm_a arm_b separation slip force_n force_t penalty",
+    joint="stiffness limit force", row="body arm_a arm_b frame error penalty",
     work="dx dth y yth inertia start joint_start side joint_side order active error",
 )
 EndPack = pack_type(
     body="x q v w spin v_before mass inertia_inverse radius state calm peak load load_moment load_size",
     fragment="offset force moment", hull="fragment",
-    contact="pair body count normal friction arm_a arm_b slip force_n force_t approach",
+    contact="pair body count normal friction crush crushed arm_a arm_b separation slip force_n force_t approach",
     joint="fragment force stiffness limit plastic flowed",
     row="body arm_a arm_b frame error", work="dx dth yth inertia acceleration twist load load_moment load_size pressed budget term",
 )
@@ -313,8 +313,8 @@ def body_newton(S: ti.template(), tune: ti.template(), b):
             d = sign * (dx + dth.cross(arm) - x_o - th_o.cross(arm_o))
             c_n, c_t = contact_error(S.contact_separation[at], S.contact_slip[at], d, n, tune.alpha)
             penalty, lambda_n = S.contact_penalty[at], S.contact_force_n[at]
-            f_n, f_t, cone = contact_force(c_n, c_t, lambda_n, S.contact_force_t[at], penalty, mu)
-            k_n, k_t = contact_stiffness(c_n, f_n, lambda_n, cone, penalty, tune.penalty_min)
+            f_n, f_t, cone = contact_force(c_n, c_t, lambda_n, S.contact_force_t[at], penalty, mu, S.contact_crush[c])
+            k_n, k_t = contact_stiffness(c_n, f_n, lambda_n, cone, penalty, tune.penalty_min, S.contact_crush[c])
             f = sign * (f_n * n + f_t)
             g_x += f
             g_a += arm.cross(f)
@@ -386,29 +386,22 @@ def row_dual(S: ti.template(), tune: ti.template(), m):
         d = relative_motion(S, a, b, S.contact_arm_a[at], S.contact_arm_b[at])
         c_n, c_t = contact_error(S.contact_separation[at], S.contact_slip[at], d, n, tune.alpha)
         penalty = S.contact_penalty[at]
-        f_n, f_t, s = contact_force(c_n, c_t, S.contact_force_n[at], S.contact_force_t[at], penalty, mu)
+        f_n, f_t, s = contact_force(c_n, c_t, S.contact_force_n[at], S.contact_force_t[at], penalty, mu, S.contact_crush[m])
         S.contact_force_n[at] = f_n
         S.contact_force_t[at] = f_t
         error = ti.Vector([ti.abs(c_n), c_t.norm()])
         S.contact_penalty[at] = penalty_grown(
-            penalty, error, S.work_error[at], f_n, s, tune.beta, tune.force_scale, tune.penalty_max
+            penalty, error, S.work_error[at], f_n, s, tune.beta, tune.force_scale, tune.penalty_max, S.contact_crush[m]
         )
         S.work_error[at] = error
 
 
 @ti.func
-def joint_dual(S: ti.template(), tune: ti.template(), j):
-    """Multipliers take the force; penalties grow, those of rotation in the same proportion at the scene's length."""
+def joint_dual(S: ti.template(), j):
+    """Multipliers take the force."""
     e = joint_now(S, j)
     F, _ = joint_force(S, j, e)
     S.joint_force[j] = F
-    size = tune.length
-    for i in ti.static(range(6)):
-        unit = ti.f32(1.0)
-        if ti.static(i > 2):
-            unit = size
-        grow = tune.beta * (1.0 + ti.abs(F[i]) / (unit * tune.force_scale)) * ti.abs(e[i]) * unit * unit * unit
-        S.joint_penalty[j][i] = ti.min(S.joint_penalty[j][i] + grow, tune.penalty_max * unit * unit)
 
 
 @ti.kernel
@@ -421,7 +414,7 @@ def solve_serial(S: SolvePack, iterations: ti.i32, awake: ti.i32, active: ti.i32
         for k in range(active):
             row_dual(S, tune, S.work_active[k])
         for j in range(joints):
-            joint_dual(S, tune, j)
+            joint_dual(S, j)
 
 
 @ti.kernel
@@ -437,7 +430,7 @@ def solve_dual(S: SolvePack, active: ti.i32, joints: ti.i32, tune: Tuning):
     for k in range(active):
         row_dual(S, tune, S.work_active[k])
     for j in range(joints):
-        joint_dual(S, tune, j)
+        joint_dual(S, j)
 
 
 @ti.kernel
@@ -461,6 +454,7 @@ def finish(S: ti.template(), tune: ti.template(), pairs, joints, count):
         S.work_load_size[f] = 0.0
         S.work_pressed[f] = 0.0
     for m in range(pairs):
+        crushed = ti.f32(0.0)
         for k in range(S.contact_count[m]):
             at = m * POINTS + k
             a, b = S.contact_body[m][0], S.contact_body[m][1]
@@ -476,7 +470,10 @@ def finish(S: ti.template(), tune: ti.template(), pairs, joints, count):
             slip = S.contact_slip[at] + d - n.dot(d) * n
             held = f_t.norm() < 0.999 * S.contact_friction[m] * -f_n and slip.norm() < tune.stick
             S.contact_slip[at] = slip if held else zero
-    plastic = ti.f64(0.0)
+            if f_n == -S.contact_crush[m]:
+                crushed = ti.max(crushed, -(S.contact_separation[at] + n.dot(d)))
+        S.contact_crushed[m] += crushed
+    taken = ti.f64(0.0)
     elastic = ti.f64(0.0)
     for j in range(joints):
         e = joint_now(S, j)
@@ -492,7 +489,8 @@ def finish(S: ti.template(), tune: ti.template(), pairs, joints, count):
             push_fragment(S, S.joint_fragment[j][1], b, S.row_arm_b[j], on_b)
             S.fragment_moment[S.joint_fragment[j][1]] += twist
             S.work_load_moment[b] += twist
-        plastic += ti.cast(joint_return(S, j, e), ti.f64)
+        taken += joint_power(S, j, 0.5 * h)
+        joint_return(S, j, e)
         for i in ti.static(range(6)):
             elastic += ti.cast(0.5 * F[i] * F[i] / S.joint_stiffness[j][i], ti.f64)
     integrator = ti.f64(0.0)
@@ -513,14 +511,6 @@ def finish(S: ti.template(), tune: ti.template(), pairs, joints, count):
             L1 = L0 + S.work_inertia[b] @ ((dth - S.work_yth[b]) / h) + h * S.work_twist[b]
             q = turned(dth, S.body_q[b])
             w1 = spin_inverse(S.body_inertia_inverse[b], q, L1)
-            # rolling resistance: what presses on a rough piece turns it back with a lever of tune.rolling, never past rest
-            resisted = h * tune.rolling * S.work_pressed[b]
-            spun = L1.norm()
-            if resisted > 0.0 and spun > 0.0:
-                kept = 1.0 - ti.min(1.0, resisted / spun)
-                rolled += ti.cast(0.5 * (1.0 - kept * kept) * L1.dot(w1), ti.f64)
-                L1 *= kept
-                w1 *= kept
             integrator += ti.cast(0.5 * h * mass * push.dot(v1 - v0), ti.f64)
             kinetic += ti.cast(0.5 * mass * (v1 - v0).dot(v1 + v0) + 0.5 * (L1.dot(w1) - L0.dot(w0)), ti.f64)
             external += ti.cast(mass * S.work_acceleration[b].dot(dx) + S.work_twist[b].dot(dth), ti.f64)
@@ -530,7 +520,8 @@ def finish(S: ti.template(), tune: ti.template(), pairs, joints, count):
             S.body_v[b] = v1
             S.body_w[b] = w1
             S.body_spin[b] = L1
-            calm_count(S, b, tune)
+    for j in range(joints):
+        taken += joint_power(S, j, 0.5 * h)
     friction = ti.f64(0.0)
     pressed = ti.f64(0.0)
     for m in range(pairs):
@@ -544,14 +535,40 @@ def finish(S: ti.template(), tune: ti.template(), pairs, joints, count):
             mean = 0.5 * h * (u + S.contact_approach[at])
             friction += ti.cast(S.contact_force_t[at].dot(mean), ti.f64)
             pressed += ti.cast(S.contact_force_n[at] * n.dot(mean), ti.f64)
+    for b in range(count):
+        if S.body_state[b] == AWAKE:
+            # rolling resistance: what presses on a rough piece turns it back with a lever of tune.rolling, never past rest
+            resisted = h * tune.rolling * S.work_pressed[b]
+            spun = S.body_spin[b].norm()
+            if resisted > 0.0 and spun > 0.0:
+                kept = 1.0 - ti.min(1.0, resisted / spun)
+                rolled += ti.cast(0.5 * (1.0 - kept * kept) * S.body_spin[b].dot(S.body_w[b]), ti.f64)
+                S.body_spin[b] *= kept
+                S.body_w[b] *= kept
+            calm_count(S, b, tune)
     sleepers_choose(S, pairs, joints, count, tune)
     S.work_term[0] = friction + rolled
     S.work_term[1] = pressed
     S.work_term[2] = integrator
-    S.work_term[3] = plastic
+    S.work_term[3] = taken
     S.work_term[4] = elastic
     S.work_term[5] = external
-    S.work_term[6] = kinetic
+    S.work_term[6] = kinetic - rolled
+
+
+@ti.func
+def joint_power(S: ti.template(), j, h):
+    """Energy that joint j takes from its bodies in h seconds at the velocities they have now."""
+    a, b = S.row_body[j][0], S.row_body[j][1]
+    u = -(S.body_v[a] + S.body_w[a].cross(S.row_arm_a[j]))
+    w = -S.body_w[a]
+    if b >= 0:
+        u += S.body_v[b] + S.body_w[b].cross(S.row_arm_b[j])
+        w += S.body_w[b]
+    u = S.row_frame[j] @ u
+    w = S.row_frame[j] @ w
+    F = S.joint_force[j]
+    return ti.cast(h * (F[0] * u[0] + F[1] * u[1] + F[2] * u[2] + F[3] * w[0] + F[4] * w[1] + F[5] * w[2]), ti.f64)
 
 
 @ti.func

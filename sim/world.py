@@ -137,6 +137,7 @@ class World:
         self.snapshot: dict | None = None
         self.work: Work | None = None  # scratch of sim/solve.py, rebuilt when missing, no part of the state
         self.fragment.array["friction"].from_numpy(np.asarray(friction, np.float32))
+        self.fragment.array["crush"].fill(np.inf)
         self.fragment.array["mass"].from_numpy(self.rest_mass.astype(np.float32))
 
 

@@ -1,0 +1,86 @@
+"""Contact that yields: a fragment bears what its section bears, and no more."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bench.contact import Scene, boxes, place
+
+G, H, HALF = 9.81, 1 / 144, 0.25
+pytestmark = pytest.mark.usefixtures("taichi")
+
+
+def pressed(load: float, speed: float, bears: float):
+    """A cube of half a metre that bears `bears` [N] on the ground, under a metre cube of `load` [kg] that comes down at `speed`."""
+    scene = boxes([[0, HALF, 0], [0, 2 * HALF + 0.5, 0]], [[HALF] * 3, [0.5] * 3], np.array([2400.0, load]))
+    world = place(Scene(scene, velocity=np.array([[0, 0, 0], [0, -speed, 0]])))
+    world.fragment.array["crush"].from_numpy(np.array([bears, 1e12], np.float32))
+    return world
+
+
+def advance(world, steps):
+    """Heights and energies of every step."""
+    from sim.solve import contact_step
+    from sim.world import Settings, bodies_read
+
+    height, energy = [], []
+    for _ in range(steps):
+        contact_step(world, H, Settings(G, 20, 0.6, 0.0, 0.5))
+        height.append(bodies_read(world).x[:, 1])
+        energy.append(dict(world.energy))
+    return np.array(height), energy
+
+
+@pytest.mark.parametrize("speed", [2.0, 5.0])
+def test_crushing_stops_a_load_by_its_strength(speed):
+    """s = M v^2 / 2 (F - M g); implicit Euler with end velocities falls short by v h / 2 at most, the carried overlap is below 2 mm."""
+    load, bears = 2e4, 1e6
+    world = pressed(load, speed, bears)
+    height, energy = advance(world, 144)
+    fall = height[-1, 1] - (2 * HALF + 0.5)
+    assert -fall == pytest.approx(load * speed**2 / (2 * (bears - load * G)), abs=speed * H / 2 + 2e-3)
+    spent = sum(e["contact"] for e in energy)
+    assert spent == pytest.approx(0.5 * load * speed**2 - load * G * fall, rel=0.04)
+    assert np.ptp(height[-36:, 1]) < 1e-3  # it rests in what it crushed and is not pushed out again
+
+
+def test_strong_fragment_is_not_crushed():
+    """The same load laid down: M g is a fifth of the strength, nothing yields, and the load stays where it is."""
+    world = pressed(2e4, 0.0, 1e6)
+    height, _ = advance(world, 72)
+    assert world.contact[world.contact_now].array["crushed"].to_numpy()[: world.contact_count].max() == 0
+    assert abs(height[-1, 1] - (2 * HALF + 0.5)) < 2e-3
+
+
+def test_impact_force_does_not_follow_the_step():
+    """A rigid stop takes M v / h; a stop by crushing takes the strength at every step size."""
+    from sim.solve import contact_step
+    from sim.world import Settings, forces_read
+
+    for h in (1 / 72, 1 / 288):
+        world = pressed(2e4, 5.0, 1e6)
+        peak = 0.0
+        for _ in range(round(0.05 / h)):
+            contact_step(world, h, Settings(G, 20, 0.6, 0.0, 0.5))
+            peak = max(peak, float(np.linalg.norm(forces_read(world)[0][1])))
+        assert peak == pytest.approx(1e6, rel=1e-3)
+
+
+def test_crushed_state_is_carried_and_saved():
+    """What was crushed is part of the saved state: a reloaded world goes on with the same bits."""
+    from sim.solve import contact_step
+    from sim.state import world_load, world_save
+    from sim.world import Settings, world_digest
+
+    how = Settings(G, 20, 0.6, 0.0, 0.5)
+    world, again = pressed(2e4, 5.0, 1e6), pressed(2e4, 5.0, 1e6)
+    for _ in range(8):
+        contact_step(world, H, how)
+    saved = world_save(world)
+    assert saved["contact_crushed"].max() > 0.05
+    world_load(again, saved)
+    for _ in range(8):
+        contact_step(world, H, how)
+        contact_step(again, H, how)
+    assert world_digest(world) == world_digest(again)
