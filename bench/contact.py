@@ -4,7 +4,8 @@
 
 prints CPU milliseconds per step (process time: all threads), overlap and residual speeds; `--every` prints on the way. Scenes are
 those of the solver comparison: stack, wall, heavy (a cube of `--n` times the mass on five cubes), slab (a 10 000 t plate on 200 boxes),
-compound (720 cubes as one body on rubble), pile (boxes), rubble (random hulls of about 12 vertices), brick (30 m/s at a thin wall).
+compound (720 cubes as one body on rubble), pile (boxes), rubble (random hulls of about 12 vertices), poly (hulls of 24 vertices),
+brick (30 m/s at a thin wall).
 """
 
 from __future__ import annotations
@@ -145,6 +146,14 @@ def rubble(n: int) -> Scene:
     return Scene(fragments_of(place, hulls), q)
 
 
+def poly(n: int) -> Scene:
+    """n boxes with every corner cut (24 vertices) fall on a heap."""
+    place, q, _ = lattice(n, 1)
+    corner = CORNERS * [0.25, 0.22, 0.2]
+    cut = np.concatenate([corner * np.where(np.arange(3) == k, 0.7, 1.0) for k in range(3)])
+    return Scene(fragments_of(place, [cut] * n), q)
+
+
 def brick(n: int) -> Scene:
     """A brick flies at n m/s at a fixed wall 0.1 m thick."""
     scene = boxes([[0, 1.5, 0], [-3, 1.5, 0.3]], [[0.05, 1.5, 1.5], [0.12, 0.05, 0.06]])
@@ -154,7 +163,7 @@ def brick(n: int) -> Scene:
 
 SCENES = {
     "stack": (stack, 30), "wall": (wall, 20), "heavy": (heavy, 1000), "slab": (slab, 0), "compound": (compound, 0), "pile": (pile, 1000),
-    "rubble": (rubble, 1000), "brick": (brick, 30),
+    "rubble": (rubble, 1000), "poly": (poly, 300), "brick": (brick, 30),
 }
 
 

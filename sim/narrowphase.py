@@ -24,7 +24,8 @@ ManifoldPack = pack_type(
     hull="fragment span vertex_now normal_now offset loop_start loop edge lower upper",
     grid="source keep", clip="point separation feature edge",
     last="count normal friction gap crush crushed axis arm_a arm_b separation feature local slip force_n force_t penalty",
-    contact="pair body count normal friction gap crush crushed axis arm_a arm_b separation feature local slip force_n force_t penalty approach",
+    contact="pair body count normal friction gap crush crushed axis arm_a arm_b separation feature local slip force_n force_t penalty "
+    "approach",
 )
 
 
@@ -235,8 +236,10 @@ def clip_faces(S: ti.template(), lane, ref, ref_at, inc, inc_at, margin, merge):
 
 
 @ti.func
-def thin(S: ti.template(), lane, count, n, tie):
-    """Reduce candidates to four: the deepest, the farthest from it, and the two that widen the area most on either side."""
+def thin(S: ti.template(), lane, count, n, tie, slack):
+    """Reduce candidates to four: the deepest, the farthest from it, and the two that widen the area most on either side.
+
+    What does not touch counts for less, or a hull on a uneven underside keeps points in the air, drops those it stands on, and rocks."""
     base = lane * CANDIDATES
     if count > POINTS:
         deep = 0
@@ -247,7 +250,7 @@ def thin(S: ti.template(), lane, count, n, tie):
         far = 1
         best = ti.f32(-1.0)
         for k in range(1, count):
-            s = (S.clip_point[base + k] - S.clip_point[base]).norm_sqr()
+            s = touching(S, base + k, slack) * (S.clip_point[base + k] - S.clip_point[base]).norm_sqr()
             if s > 1.02 * best:
                 best = s
                 far = k
@@ -257,14 +260,14 @@ def thin(S: ti.template(), lane, count, n, tie):
         most_value = ti.f32(0.0)
         least = -1
         for k in range(2, count):
-            s = along.dot(S.clip_point[base + k] - S.clip_point[base])
+            s = touching(S, base + k, slack) * along.dot(S.clip_point[base + k] - S.clip_point[base])
             if ti.abs(s) > 1.02 * ti.abs(most_value):
                 most_value = s
                 most = k
         swap(S, base + 2, base + most)
         least_value = ti.f32(0.0)
         for k in range(3, count):
-            s = along.dot(S.clip_point[base + k] - S.clip_point[base])
+            s = touching(S, base + k, slack) * along.dot(S.clip_point[base + k] - S.clip_point[base])
             if most_value > 0.0:
                 s = -s
             if least < 0 or s > least_value + 0.02 * ti.abs(least_value):
@@ -272,6 +275,12 @@ def thin(S: ti.template(), lane, count, n, tie):
                 least = k
         swap(S, base + 3, base + least)
     return ti.min(count, POINTS)
+
+
+@ti.func
+def touching(S: ti.template(), k, slack):
+    """1 for a candidate that touches within the slack, less the farther it is from that. A fifth of the slack makes walls simmer."""
+    return 1.0 / ti.max(S.clip_separation[k] / slack, 1.0)
 
 
 @ti.func
@@ -352,7 +361,7 @@ def hull_hull(S: ti.template(), lane, a, b, d, centre, margin, tried, tune: ti.t
                         k = support_below(S, other, n)
                         p = S.hull_vertex_now[k] + inc_at
                         count = keep_candidate(S, lane, 0, p - 0.5 * s * n, s, 262144 + k - S.hull_span[other][0], tune.merge)
-                    count = thin(S, lane, count, n, 0.1 * tune.face_bias)
+                    count = thin(S, lane, count, n, 0.1 * tune.face_bias, tune.slack)
                     normal = n
                     if use_b:
                         normal = -n
@@ -368,7 +377,7 @@ def hull_ground(S: ti.template(), lane, a, height, margin, tune: ti.template()):
         s = p[1] + height
         if s <= margin:
             count = keep_candidate(S, lane, count, p - ti.Vector([0.0, 0.5 * s, 0.0]), s, k - S.hull_span[a][0], 0.1 * tune.merge)
-    return thin(S, lane, count, ti.Vector([0.0, -1.0, 0.0]), 0.1 * tune.face_bias)
+    return thin(S, lane, count, ti.Vector([0.0, -1.0, 0.0]), 0.1 * tune.face_bias, tune.slack)
 
 
 @ti.kernel
