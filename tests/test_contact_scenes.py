@@ -1,0 +1,130 @@
+"""The scenes that break contact solvers, long enough to see them creep, sway or sink: sleep off, the product's sweeps, 60 steps a second."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bench.contact import Scene, boxes, compound, heavy, overlaps, place, poly, rubble, slab, stack, wall
+
+H, SWEEPS = 1 / 60, 20
+pytestmark = [pytest.mark.usefixtures("taichi"), pytest.mark.slow]
+
+
+class Watched:
+    """What a scene did: depths [m] over the run and in its last second, how far and how fast its bodies went in that second."""
+
+    def __init__(self, scene: Scene, seconds: float, gravity: float = 9.81, h: float = H):
+        from sim.solve import contact_step
+        from sim.world import Settings, bodies_read
+
+        self.world = place(scene)
+        steps, last, places = round(seconds / h), round(1 / h), []
+        self.run, self.depth, self.p99 = 0.0, 0.0, 0.0
+        for step in range(steps):
+            contact_step(self.world, h, Settings(gravity, SWEEPS, 0.6, 0.0, 0.5))
+            if step % 3 == 0 or step >= steps - last:
+                depth = overlaps(self.world)
+                self.run = max(self.run, float(depth.max()))
+                if step >= steps - last:
+                    self.depth, self.p99 = max(self.depth, float(depth.max())), max(self.p99, float(np.quantile(depth, 0.99)))
+                    places.append(bodies_read(self.world).x.copy())
+        body = bodies_read(self.world)
+        free = body.state >= 2
+        self.moved = np.linalg.norm(np.array(places)[:, free] - places[0][free], axis=2).max(axis=0)
+        self.speed = np.linalg.norm(body.v[free], axis=1)
+        self.size = float(np.median(scene.fragments.size))
+
+
+def measured(record_property, seen: Watched) -> None:
+    """Write the figures into the table of the checks."""
+    text = f"run {seen.run * 1e3:.1f}, last second {seen.depth * 1e3:.2f}, moved median {np.median(seen.moved) * 1e3:.2f}"
+    record_property("overlap and motion [mm]", f"{text}, max {seen.moved.max() * 1e3:.1f}")
+
+
+def test_thirty_boxes_stand_still(record_property):
+    """Overlap of the lowest contact g m 30 / k stays under 2 mm; nothing sways: a stack that leans has moved by millimetres in a second."""
+    seen = Watched(stack(30), 5.0)
+    measured(record_property, seen)
+    assert seen.depth < 2e-3 and seen.moved.max() < 1e-4 and seen.run < 0.1 * seen.size
+
+
+def test_brick_wall_stands(record_property):
+    """500 bricks in bond: the median brick moves less than 1 mm in the last of 5 s."""
+    seen = Watched(wall(20), 5.0)
+    measured(record_property, seen)
+    assert np.median(seen.moved) < 1e-3 and seen.depth < 2e-3 and seen.run < 0.1 * seen.size
+
+
+@pytest.mark.parametrize("ratio", [1000, 10000])
+def test_heavy_box_on_a_stack(record_property, ratio):
+    """A cube of `ratio` times the mass on five: what local penalties lose to the mass ratio is carried by the multipliers."""
+    seen = Watched(heavy(ratio), 4.0)
+    measured(record_property, seen)
+    assert seen.depth < 3e-3 and seen.moved.max() < 1e-3 and seen.run < 0.1 * seen.size
+
+
+def test_slab_on_rubble(record_property):
+    """10 000 t on 200 boxes of 20 to 100 kg."""
+    seen = Watched(slab(0), 4.0)
+    measured(record_property, seen)
+    assert seen.depth < 3e-3 and np.median(seen.moved) < 1e-3 and seen.run < 0.1 * seen.size
+
+
+def test_cluster_on_rubble(record_property):
+    """720 cubes as one body land on the boxes at 2 m/s: 99 % of the contacts stay under 3 mm; a few boxes at its rim still turn over."""
+    seen = Watched(compound(0), 5.0)
+    measured(record_property, seen)
+    record_property("p99 [mm]", round(seen.p99 * 1e3, 2))
+    assert seen.p99 < 3e-3 and np.median(seen.moved) < 1e-3 and seen.run < 0.1 * seen.size
+
+
+def test_hulls_of_many_vertices(record_property):
+    """300 boxes with cut corners, 24 vertices each: when the heap has come down, 99 % of the contacts overlap by under 1 % of a piece."""
+    seen = Watched(poly(300), 6.0)
+    measured(record_property, seen)
+    record_property("p99 [mm]", round(seen.p99 * 1e3, 2))
+    assert seen.p99 < 0.01 * seen.size
+
+
+def test_pile_of_four_thousand_hulls_rests(record_property):
+    """6 s after the drop under 1 % of the bodies are faster than 2 cm/s and 99 % of the contacts overlap by under 1 % of a piece."""
+    seen = Watched(rubble(4000), 6.0)
+    moving = float((seen.speed > 0.02).mean())
+    record_property("moving", f"{moving:.2%}")
+    record_property("p99 [mm]", round(seen.p99 * 1e3, 2))
+    assert moving < 0.01 and seen.p99 < 0.01 * seen.size
+
+
+@pytest.mark.parametrize("speed", [30.0, 100.0])
+def test_fast_ball_does_not_tunnel(record_property, speed):
+    """A piece of a decimetre at 100 m/s covers 1.7 m a step; a fixed wall of 0.1 m stops it, on the side it came from."""
+    from sim.solve import contact_step
+    from sim.world import Settings, bodies_read
+
+    for offset in np.linspace(0.0, 1.6, 7):  # where between two steps it would meet the wall
+        scene = boxes([[0, 1.5, 0], [-3 - offset, 1.5, 0.3]], [[0.05, 1.5, 1.5], [0.12, 0.05, 0.06]])
+        velocity = np.array([[0, 0, 0], [speed, 0, 0]])
+        world = place(Scene(scene, None, velocity, np.arange(2, dtype=np.int32), np.array([True, False])))
+        for _ in range(20):
+            contact_step(world, H, Settings(9.81, SWEEPS, 0.6, 0.0, 0.5))
+        assert bodies_read(world).x[1, 0] < -0.05, offset
+    record_property("stopped", "7 of 7")
+
+
+def test_larger_and_slower_is_the_same(record_property):
+    """Froude: lengths x 10, masses x 1000, times x sqrt(10) repeat a pile: heights of the heap's bodies within 1 % of a piece."""
+    from sim.solve import contact_step
+    from sim.world import Settings, bodies_read
+
+    base = boxes([[0.05 * (i % 3), 0.3 + 0.7 * i, 0.04 * (i % 2)] for i in range(12)], [[0.25, 0.2, 0.3]] * 12)
+    large = boxes(base.position * 10, [[2.5, 2.0, 3.0]] * 12)
+    ends = []
+    for scene, h in ((base, H), (large, H * np.sqrt(10))):
+        world = place(Scene(scene))
+        for _ in range(120):
+            contact_step(world, float(h), Settings(9.81, SWEEPS, 0.6, 0.0, 0.5))
+        ends.append(bodies_read(world).x)
+    apart = float(np.abs(ends[1] / 10 - ends[0]).max())
+    record_property("apart [m]", round(apart, 5))
+    assert apart < 0.01 * 0.5
