@@ -96,7 +96,7 @@ def collapse_create(shot: Shot, fragments: Fragments, bonds: Bonds) -> Collapse:
         fragments=fragments,
         bonds=bonds,
         sim=sim,
-        settings=Settings(sim.gravity, sim.contact_iterations, sim.friction_ground, sim.sleep_speed, sim.sleep_time, sim.rolling),
+        settings=Settings(sim.gravity, sim.contact_iterations, sim.friction_ground, sim.sleep_speed, sim.sleep_time, sim.rolling, sim.crush_residual),
         plan=schedule(shot.events, shot.first, shot.fps, shot.steps_per_frame, fragments, bonds),
         section=section,
         lattice=lattice,
@@ -111,14 +111,21 @@ def collapse_create(shot: Shot, fragments: Fragments, bonds: Bonds) -> Collapse:
         inside=inside,
         capacity=bond_capacity(bonds, count),
         strong=_strength_energy(bonds, section, count),
-        crush=compression * size**2,
+        crush=compression * weakest_section(fragments),
         notice=NOTICE_ENERGY * float(np.median(fragments.mass)) * max(sim.gravity, 1.0) * float(np.median(size)),
         hinge=np.zeros(0, np.int64),
         touched=np.zeros(count, bool),
     )
-    world.fragment.array["crush"].from_numpy(collapse.crush.astype(np.float32))
+    world.crush_set(collapse.crush)
     erect(collapse)
     return collapse
+
+
+def weakest_section(fragments: Fragments) -> np.ndarray:
+    """(F) [m2] volume over the longest side of the box with the same volume, mass and principal moments."""
+    trace = np.trace(fragments.inertia, axis1=1, axis2=2)
+    least = np.linalg.eigvalsh(fragments.inertia)[:, 0]  # m (b^2 + c^2) / 12, a the longest
+    return fragments.volume / np.sqrt(np.maximum(6.0 * (trace - 2.0 * least) / fragments.mass, 1e-12))
 
 
 def erect(c: Collapse) -> None:

@@ -37,7 +37,7 @@ FRAGMENT = {
     "body": ti.i32,
     "offset": _f3,  # [m] from the body's centre of mass, rest axes
     "friction": ti.f32,
-    "crush": ti.f32,  # [N] that crushes it
+    "crush": _f2,  # [N] that crushes it; [m] how far it was crushed, at all its contacts together
     "mass": ti.f32,  # [kg]
     "force": _f3,  # [N] contact and joints, mean of the last step
     "moment": _f3,  # [N m] about the fragment's centre
@@ -98,6 +98,9 @@ TUNING = {  # scalars of one step; see sim/solve.py for how they follow from the
     "sleep_speed": ti.f32,  # [m/s]
     "sleep_time": ti.f32,  # [s]
     "rolling": ti.f32,  # [m] lever of the rolling resistance
+    "crush_residual": ti.f32,
+    "crush_packed": ti.f32,  # [m] of overlap at which crushed material bears any force
+    "crush_depth": ti.f32,  # [m] over which strength falls to nothing, but for the residual
 }
 Tuning = ti.types.struct(**TUNING)
 HULL = {

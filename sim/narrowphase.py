@@ -435,10 +435,6 @@ def row_fill(S: ti.template(), lane, before, m, fa, b, count, normal, mu, centre
     ba, bb = S.contact_body[m][0], S.contact_body[m][1]
     S.contact_normal[m] = normal
     S.contact_friction[m] = mu
-    bears = S.fragment_crush[fa]
-    if b >= 0:
-        bears = ti.min(bears, S.fragment_crush[S.hull_fragment[b]])
-    S.contact_crush[m] = bears / POINTS
     from_a = ti.cast(centre - S.body_x[ba], ti.f32)
     from_b = ti.Vector([0.0, 0.0, 0.0])
     if b >= 0:
@@ -456,6 +452,11 @@ def row_fill(S: ti.template(), lane, before, m, fa, b, count, normal, mu, centre
             gap = ti.max(ti.min(S.last_gap[before] - tune.relax, -deepest - crushed), 0.0)
     S.contact_gap[m] = gap
     S.contact_crushed[m] = crushed
+    bears = strength_left(S, fa, tune)
+    if b >= 0:
+        bears = ti.min(bears, strength_left(S, S.hull_fragment[b], tune))
+    voids = ti.min(2.0 - 2.0 * crushed / tune.crush_packed, 1.0)  # what was crushed is still there: it packs, and in the end bears all
+    S.contact_crush[m] = bears / (ti.max(voids, 1e-3) * POINTS)
     taken = 0  # bits of last step's points already handed on
     for k in range(count):
         at = m * POINTS + k
@@ -496,6 +497,12 @@ def row_fill(S: ti.template(), lane, before, m, fa, b, count, normal, mu, centre
             S.contact_slip[at] = ti.Vector([0.0, 0.0, 0.0])
             stiff = penalty_first(S, ba, bb, count, normal.dot(velocity), S.contact_separation[at], tune)
             S.contact_penalty[at] = ti.Vector([stiff, stiff])
+
+
+@ti.func
+def strength_left(S: ti.template(), f, tune: ti.template()):
+    """Force that fragment f bears now."""
+    return S.fragment_crush[f][0] * ti.max(1.0 - S.fragment_crush[f][1] / tune.crush_depth, tune.crush_residual)
 
 
 @ti.func

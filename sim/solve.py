@@ -41,6 +41,8 @@ FORCE_SCALE = 0.35  # load at which penalties grow twice as fast, in m L/h^2
 PENALTY_MIN, PENALTY_MAX = 1e-2, 3e6  # in m/h^2
 SLACK, STICK, MERGE, FACE_BIAS = 0.04, 0.02, 0.02, 0.004  # in L
 RELAX = 0.025  # speed at which a birth overlap opens, in sqrt(g L): 5 cm/s at half a metre
+CRUSH_DEPTH = 0.02  # in L: strain at which crushed concrete has lost its strength, with the rim that spalls first
+CRUSH_PACKED = 0.5  # in L: half its size is voids once crushed, as in dumped rubble
 TURN_MAX = 0.8  # [rad] in a step
 
 ENERGY = ("friction", "contact", "integrator", "joints", "elastic", "work", "kinetic")
@@ -141,6 +143,8 @@ def tuning(world: World, h: float, settings: Settings):
         alpha=ALPHA, gamma=GAMMA, force_decay=FORCE_DECAY, beta=BETA * stiffness / size, force_scale=FORCE_SCALE * stiffness * size,
         penalty_min=PENALTY_MIN * stiffness, penalty_max=PENALTY_MAX * stiffness, length=size, turn_max=TURN_MAX,
         sleep_speed=settings.sleep_speed, sleep_time=settings.sleep_time, rolling=settings.rolling * size,
+        crush_residual=settings.crush_residual, crush_depth=CRUSH_DEPTH * size,
+        crush_packed=CRUSH_PACKED * size,
     )
 
 

@@ -26,7 +26,7 @@ SolvePack = pack_type(
 )
 EndPack = pack_type(
     body="x q v w spin v_before mass inertia_inverse radius state calm peak load load_moment load_size",
-    fragment="offset force moment", hull="fragment",
+    fragment="offset crush force moment", hull="fragment",
     contact="pair body count normal friction crush crushed arm_a arm_b separation slip force_n force_t approach",
     joint="fragment force stiffness limit plastic flowed",
     row="body arm_a arm_b frame error", work="dx dth yth inertia acceleration twist load load_moment load_size pressed budget term",
@@ -472,7 +472,12 @@ def finish(S: ti.template(), tune: ti.template(), pairs, joints, count):
             S.contact_slip[at] = slip if held else zero
             if f_n == -S.contact_crush[m]:
                 crushed = ti.max(crushed, -(S.contact_separation[at] + n.dot(d)))
-        S.contact_crushed[m] += crushed
+        if crushed > 0.0:
+            S.contact_crushed[m] += crushed
+            weaker, o = S.hull_fragment[S.contact_pair[m][0]], S.contact_pair[m][1]
+            if o >= 0 and S.fragment_crush[S.hull_fragment[o]][0] < S.fragment_crush[weaker][0]:
+                weaker = S.hull_fragment[o]
+            S.fragment_crush[weaker][1] += crushed
     taken = ti.f64(0.0)
     elastic = ti.f64(0.0)
     for j in range(joints):

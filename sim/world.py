@@ -108,6 +108,7 @@ class Settings:
     sleep_speed: float  # [m/s]
     sleep_time: float  # [s]
     rolling: float = 0.0  # lever of the rolling resistance over the median size
+    crush_residual: float = 1.0  # share of its strength that a crushed fragment still bears
 
 
 class World:
@@ -137,8 +138,12 @@ class World:
         self.snapshot: dict | None = None
         self.work: Work | None = None  # scratch of sim/solve.py, rebuilt when missing, no part of the state
         self.fragment.array["friction"].from_numpy(np.asarray(friction, np.float32))
-        self.fragment.array["crush"].fill(np.inf)
+        self.crush_set(np.full(count, np.inf))
         self.fragment.array["mass"].from_numpy(self.rest_mass.astype(np.float32))
+
+    def crush_set(self, force: np.ndarray) -> None:
+        """What crushes each fragment (F) [N]; none is crushed yet."""
+        self.fragment.array["crush"].from_numpy(np.stack([force, np.zeros(self.count)], axis=1).astype(np.float32))
 
 
 def world_create(fragments: Fragments, friction: np.ndarray, shrink: float) -> World:
