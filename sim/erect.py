@@ -23,6 +23,7 @@ from sim.bond import Section, utilisation
 from sim.stress import Lattice, System, bond_strains, lattice_soften, sway_loads, system_build, system_solve
 
 log = logging.getLogger(__name__)
+RAISE, DOUBLINGS, BISECTIONS = 1.1, 100, 20  # of the search for the safety factor: up to 1.1^100 times the weight, to 1e-7
 ROUNDS = 12  # of relief; a ten-storey block needs five
 SWAYS = 60  # of P-delta: enough at 0.9 of the buckling load
 LEAST = 1e-3  # least share of its stiffness that a relieved bond keeps
@@ -58,6 +59,42 @@ def relief(
     offset[bond] = (1.0 - share[bond, None]) * strain
     lattice_soften(lattice, np.flatnonzero(share < 1.0), section.stiffness[share < 1.0])
     return offset, u
+
+
+def safety(
+    lattice: Lattice, section: Section, label: np.ndarray, held: np.ndarray, inside: np.ndarray, fragments: Fragments, u: np.ndarray,
+    sim: Sim,
+) -> tuple[float, int, float]:
+    """What multiple of its weight breaks the first bond, which one, and the greatest utilisation at rest; infinity and -1 where none can.
+
+    The building was set up under its weight (`relief`, u (F, 6)); more of it finds every bond whole: q(n) = q(1) + (n - 1) dq. First order,
+    so that close to buckling it breaks sooner."""
+    bond = np.flatnonzero(inside & held[lattice.a])
+    if not len(bond):
+        return np.inf, -1, 0.0
+    one, load = np.ones(len(bond)), weight_of(fragments, held, sim.gravity)
+    q = lattice.stiffness[bond] * bond_strains(lattice, bond, u)
+    system = system_build(lattice, label, np.isin(label, label[lattice.a[bond]]), inside, 1.0, 0.0, sim.stress_direct)
+    more, rows = np.zeros_like(u), system.fragment
+    more[rows], _, converged = system_solve(system, load[rows], u[rows], 0.1 * sim.stress_tolerance, 20 * sim.stress_iterations)
+    if not converged.all():
+        raise SimulationFailed("the structure's own weight: the stress solve does not converge; is a part held by almost nothing?")
+    dq = lattice.stiffness[bond] * (bond_strains(lattice, bond, more) + lattice.offset[bond])
+
+    def used(multiple: np.ndarray) -> np.ndarray:
+        return utilisation(section, bond, q + (multiple - 1.0)[:, None] * dq, one)[0]
+
+    low, high = one.copy(), one.copy()
+    for _ in range(DOUBLINGS):
+        low, high = np.where(used(high) < 1.0, high, low), np.where(used(high) < 1.0, high * RAISE, high)
+    reached = used(high) >= 1.0
+    for _ in range(BISECTIONS):
+        middle = 0.5 * (low + high)
+        over = used(middle) >= 1.0
+        low, high = np.where(over, low, middle), np.where(over, middle, high)
+    high = np.where(reached, high, np.inf)
+    first = int(np.argmin(high))
+    return float(high[first]), int(bond[first]) if reached[first] else -1, float(used(one).max())
 
 
 def carry(system: System, lattice: Lattice, bond: np.ndarray, load: np.ndarray, u: np.ndarray, sim: Sim) -> bool:
