@@ -167,7 +167,9 @@ def accept(
         changed = np.linalg.norm((load - load_before)[rows], axis=1)
         steady = np.add.reduceat(changed, start) <= NOTICE_LOAD * np.add.reduceat(np.linalg.norm(load[rows], axis=1), start) + 1e-9
         calm = np.where(np.repeat(still & steady, counts), calm_before[rows] + 1, 0)
-        rests = calm * h >= PEACE_TIME if dynamic else np.ones(len(rows), bool)
+        last = h * elastic.v[rows]
+        grows = moved > np.add.reduceat(np.einsum("ni,ni->n", last, response.system.stiff(last)), start)  # slowly at first: it may buckle
+        rests = (calm * h >= PEACE_TIME) & np.repeat(~grows, counts) if dynamic else np.repeat(still, counts)
         elastic.v[rows] = np.where(rests[:, None], 0.0, step / h) if dynamic else 0.0
         elastic.u[rows] = response.u
         elastic.load[rows] = load[rows]

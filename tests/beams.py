@@ -93,3 +93,11 @@ def load_until_it_parts(fragments: Fragments, bonds: Bonds, load: np.ndarray, fa
                 gone = bonds.centroid[breakage.state == BOND_BROKEN]
                 return Parted(float(factor), gone[:, 0], gone[:, 1], int(np.count_nonzero(breakage.worst > 1.0)))
     return None
+
+
+def recorded(record_property, expected: float, got: float, tolerance: float, what: str = "") -> None:
+    """Write a comparison into the report of the checks and hold it."""
+    record_property(f"expected {what}".strip(), f"{expected:.4g}")
+    record_property("got", f"{got:.4g} ({got / expected - 1:+.1%})")
+    record_property("tolerance", f"{tolerance:.0%}")
+    assert abs(got / expected - 1) <= tolerance, f"expected {expected:.4g} {what}, got {got:.4g}"
