@@ -129,7 +129,7 @@ def erect(c: Collapse) -> None:
     factor, bond, used = safety(c.lattice, c.section, c.label, c.held, c.inside, c.fragments, c.elastic.u, c.sim)
     if bond >= 0:
         name = c.fragments.element_name[int(c.fragments.element[c.bonds.fragment_a[bond]])]
-        log.info("at rest bonds carry up to %.0f %% of their strength; %.2f times the weight would break the first, in %s", 100 * used, factor, name)
+        log.info("at rest bonds carry up to %.0f %% of their strength; %.2f times the weight breaks one, at %s", 100 * used, factor, name)
 
 
 def collapse_save(c: Collapse) -> dict[str, np.ndarray]:

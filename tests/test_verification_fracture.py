@@ -36,7 +36,7 @@ def tolerance(mesh) -> float:
 
 
 def bending(mesh, depth: float, material: Material, points: int):
-    """How a beam of ten depths parts under three or four points, as a multiple of P = 2 M / arm, M = f_t b h^2 / 6; its middle [m], a box [m]."""
+    """How a beam of ten depths parts under three or four points, in P = 2 M / arm, M = f_t b h^2 / 6; inner loads and a box [m]."""
     length = 10 * depth
     fragments, bonds = bar(mesh, length, depth, material)
     box = length / mesh[0]
@@ -121,7 +121,7 @@ def test_column_crushes(mesh, record_property):
 @pytest.mark.parametrize("mesh", [(20, 1, 1), (40, 1, 1), (40, 2, 1), (40, 2, 2), (80, 4, 4)], ids=["1x", "2x", "4x", "8x", "64x"])
 @pytest.mark.parametrize("depth", [0.1, 0.3, 1.0])
 def test_size_effect(depth, mesh, points, record_property):
-    """Flexural over tensile strength 1 + 1 / (0.85 + 4.5 d / l_ch), with concrete's G_f = 100 N/m, within 10 %; 5 % of it are softening's steps."""
+    """Flexural over tensile strength 1 + 1 / (0.85 + 4.5 d / l_ch), G_f = 100 N/m, within 10 %: softening goes in steps of 5 %."""
     length = PLAIN.young * PLAIN.fracture_energy / PLAIN.tension**2
     parted, left, right, box = bending(mesh, depth, PLAIN, points)
     recorded(record_property, 1 + 1 / (0.85 + 4.5 * depth / length), parted.factor, 0.10, "f_fl / f_t")
@@ -132,9 +132,9 @@ def test_size_effect(depth, mesh, points, record_property):
 def test_bars_sag_where_plain_concrete_snaps(taichi, tmp_path, record_property):
     """A portal whose beam is struck: plain it falls; with ductile bars it hinges and stays, its greatest sag that of a rigid-plastic beam.
 
-    Hinges at both ends and half a metre from the middle hold M_y / 3 each (sim/step.py). With mode shape phi (1 in the middle metre, linear to
-    zero over 1.8 m) energy gives w = E / (4 M / 1.8 - m g 2.8), E = m (v 2.8)^2 / 2 / 2.2; 25 % for elastic strain and the angle of the box at
-    the hinge."""
+    Hinges at both ends and half a metre from the middle hold M = M_y / 3 each (sim/step.py). With a mode that is 1 in the middle metre and
+    falls to 0 over 1.8 m, energy gives w = W / (4 M / 1.8 - m g 2.8), W = m (v 2.8)^2 / 2 / 2.2; 25 % for elastic strain and the
+    first instants, when it is not yet a mechanism."""
     from sim.simulate import simulate
 
     side, push, fps, frames = 0.4, 500.0, 120, 81
