@@ -139,6 +139,7 @@ class Sim(Table):
     )
     impact_time: float = param(1 / 72, "s", "time over which an impact presses; shorter shatters more", gt=0, le=1)
     dynamic: bool = param(True, "", "inertia in the stress of clusters that were hit, cut or split; off is quasi-static")
+    buckling: bool = param(True, "", "slender members under pressure sway aside and buckle (P-delta); off is first order")
     friction_ground: float = param(0.7, "", "friction of the ground; lower lets rubble run out further", ge=0, le=2)
     rolling: float = param(0.1, "", "rolling resistance, lever over piece size; higher steepens heaps and stops stragglers", ge=0, le=1)
     sleep_speed: float = param(0.05, "m/s", "slower pieces fall asleep after sleep_time", ge=0, le=10)

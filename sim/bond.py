@@ -4,12 +4,15 @@ In: section forces q = (N, V1, V2, T, M1, M2) of bonds (sim/stress.py), their se
 its mode, and what failing does: soften, hinge or break.
 
 Plain section, elastic stress at the extreme fibre, s = N/A +- M1 c1/I1 +- M2 c2/I2, and mean shear t = V/(kA) + T r/J:
-    tension      s_max / f_t
+    tension      s_max / (f_t F),  F = 1 + (sum |M| c/I (phi - 1)) / (sum |M| c/I + max(N, 0)/A)
     compression  -s_min / f_c
     shear        t / (c + max(-N/A, 0) tan phi)                     Mohr-Coulomb; f_t is its tension cut-off, f_c its cap
+A crack that softens lets the fibre behind it catch up, so a section bends more than it pulls: phi = 1 + 1 / (0.85 + 4.5 d / l_ch) of
+flexural over tensile strength, d = 2 c the depth of the face, l_ch = E G_f / f_t^2 (Petersson 1981; Planas, Guinea and Elices 1995).
+Large or brittle sections have phi = 1; where several bonds span a member the rest of its size effect comes from their softening.
 Reinforced section (share of bars rho, yield f_y), plastic hinge capacities instead of the first crack, which bars bridge at once:
     N_y = rho A f_y,  M_y = (rho/2) A f_y (0.8 depth)                half of the bars on each side, lever arm 0.8 of the depth
-    tension      N/max(f_t A, N_y) + sum |M|/M_t                     M_t = max(f_t W, M_y); under pressure M_t + |N| c (1 - |N|/N_c)
+    tension      N/max(f_t A, N_y) + sum |M|/M_t                     M_t = max(phi f_t W, M_y); under pressure M_t + |N| c (1 - |N|/N_c)
     compression  |N|/N_c + sum |M| / (1.5 W f_c),  N_c = A (f_c + rho f_y)
 
 Softening is scalar damage with linear softening, regularised by the fracture energy (crack band: Bazant and Oh 1983). With k the
@@ -35,6 +38,7 @@ from sim.stress import bond_stiffness
 TENSION, COMPRESSION, SHEAR = 0, 1, 2
 LEVER = 0.8  # lever arm of the bars over the depth of the section
 SHEAR_PEAK = 1.2  # 1/k: shear that counts over the mean, rectangle
+FLEXURE = (0.85, 4.5)  # of the size effect: small sections bend 1 + 1/0.85 times what they pull
 PLASTIC_SHAPE = 1.5  # plastic over elastic section modulus of a rectangle
 WORST = 0.9  # share of the worst utilisation around it above which a bond may fail this round
 NOTICE = 1.05  # softening and yielding go on in steps of at least this factor, so that rounds end
@@ -47,6 +51,7 @@ class Section:
     area: np.ndarray
     reach: np.ndarray  # (B, 2) [m]
     modulus: np.ndarray  # (B, 2) [m3]
+    flexure: np.ndarray  # (B, 2) phi: bending over tensile strength
     twist: np.ndarray  # [1/m3] shear stress per torque
     tension: np.ndarray  # [Pa]
     compression: np.ndarray  # [Pa] of concrete
@@ -108,8 +113,10 @@ def sections(bonds: Bonds, sim: Sim) -> Section:
     bars = np.stack([pull, dowel, dowel, 0.5 * dowel * LEVER * reach.sum(axis=1), bend[:, 0], bend[:, 1]], axis=1)
     fracture = bonds.fracture_energy * bonds.area
     stiffness = bond_stiffness(bonds)
+    own = (bonds.young * bonds.fracture_energy / bonds.tension**2)[:, None]  # l_ch
     return Section(
-        area=bonds.area, reach=reach, modulus=modulus, twist=radius / torsion, tension=bonds.tension, compression=bonds.compression,
+        area=bonds.area, reach=reach, modulus=modulus, flexure=1.0 + own / (FLEXURE[0] * own + FLEXURE[1] * 2.0 * reach),
+        twist=radius / torsion, tension=bonds.tension, compression=bonds.compression,
         cohesion=bonds.cohesion, friction=bonds.friction, steel=bonds.steel > 0, bars=bars,
         stiffness=stiffness, bar_stiffness=stiffness * (bonds.steel * sim.steel_young / bonds.young)[:, None],
         ultimate=2.0 * bonds.young * bonds.fracture_energy / (bonds.tension**2 * bonds.length),
@@ -125,13 +132,14 @@ def utilisation(section: Section, bond: np.ndarray, q: np.ndarray, strength: np.
     N, V, T, M = q[:, 0], np.hypot(q[:, 1], q[:, 2]), np.abs(q[:, 3]), np.abs(q[:, 4:])
     push = np.maximum(-N, 0.0)
     bend = (M / W).sum(axis=1)
+    gradient = (M / W * (section.flexure[bond] - 1.0)).sum(axis=1) / np.maximum(bend + np.maximum(N, 0.0) / A, 1e-300)
 
-    plain_tension = (N / A + bend) / f_t
+    plain_tension = (N / A + bend) / (f_t * (1.0 + gradient))
     plain_compression = (bend - N / A) / f_c
 
     N_c = A * f_c + bars[:, 0]
     held = push * (1.0 - np.minimum(push / N_c, 1.0))
-    M_t = np.maximum(f_t[:, None] * W, bars[:, 4:]) + held[:, None] * c
+    M_t = np.maximum(section.flexure[bond] * f_t[:, None] * W, bars[:, 4:]) + held[:, None] * c
     bar_tension = np.maximum(N, 0.0) / np.maximum(f_t * A, bars[:, 0]) + (M / M_t).sum(axis=1)
     bar_compression = push / N_c + bend / (PLASTIC_SHAPE * f_c)
 

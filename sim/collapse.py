@@ -8,6 +8,7 @@ A saved state continues bit-identically: caches (lattice blocks, systems) are fu
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -16,7 +17,7 @@ from shot.params import Shot, Sim
 from shot.results import GROUND, Bonds, Fragments
 from sim.bond import Breakage, Section, sections, stiffness_left
 from sim.cluster import bonds_inside, clusters, hinges_between
-from sim.erect import relief, weight_of
+from sim.erect import relief, safety, weight_of
 from sim.event import Schedule, rubble, schedule
 from sim.ledger import Ledger
 from sim.respond import Elastic, bond_capacity
@@ -24,6 +25,7 @@ from sim.state import world_load, world_save
 from sim.stress import Lattice, lattice_build, lattice_soften
 from sim.world import Settings, World, bodies_split, world_create
 
+log = logging.getLogger(__name__)
 NOTICE_ENERGY = 1e-3  # impacts and crushes below this share of lifting a middling fragment by its size are not recorded
 
 
@@ -132,6 +134,10 @@ def erect(c: Collapse) -> None:
     """Let the structure carry its weight as built: strains at rest, so that the first frame has no jolt."""
     c.lattice.offset[:], c.elastic.u[:] = relief(c.lattice, c.section, c.label, c.held, c.inside, c.fragments, c.sim)
     c.elastic.load[:] = weight_of(c.fragments, c.held, c.sim.gravity)
+    factor, bond, used = safety(c.lattice, c.section, c.label, c.held, c.inside, c.fragments, c.elastic.u, c.sim)
+    if bond >= 0:
+        name = c.fragments.element_name[int(c.fragments.element[c.bonds.fragment_a[bond]])]
+        log.info("at rest bonds carry up to %.0f %% of their strength; %.2f times the weight breaks one, at %s", 100 * used, factor, name)
 
 
 def collapse_save(c: Collapse) -> dict[str, np.ndarray]:

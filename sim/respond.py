@@ -14,6 +14,9 @@ the time over which an impact presses, `sim.impact_time`, and h <= tau. Slow par
 frequency: 9 % at 2 Hz. Average acceleration was tried first (mu = 2/h^2, kappa = 1/2 + tau/h, loads averaged over tau): it overshoots
 sudden loads by 20 % where h is near tau, and more at large steps than at small ones, so that what broke followed the step.
 
+Second order (sim.buckling): the forces of the last step turn with u0 and push it further, P-delta a step behind. Above the buckling load
+that grows at the rate at which the column itself would fall; the quasi-static form takes one such iteration a step.
+
 Free clusters are loaded against their own inertia (inertia relief): gravity and every rigid acceleration drop out.
 A lattice that has come to rest keeps its displacements and costs nothing until a load changes by more than NOTICE_LOAD.
 """
@@ -28,7 +31,7 @@ import numpy as np
 from shot.params import Sim
 from shot.results import GROUND, Bonds, Fragments
 from shot.rotation import conjugate, rotate
-from sim.stress import Lattice, System, bond_strains, loads_balance, prestress, rigid_part, system_of, system_solve
+from sim.stress import Lattice, System, bond_strains, loads_balance, prestress, rigid_part, sway_loads, system_of, system_solve
 
 NOTICE_LOAD = 0.01  # smaller load changes, as a share of the weakest bond around the fragment, wake nothing
 PEACE = 1e-4  # energy of one step's motion over the elastic energy, below which the lattice counts as still
@@ -129,12 +132,16 @@ def respond(
     rows = system.fragment
     free = ~held[rows[system.start]]
     position, M = lattice.position[rows], system.M
-    f = loads_balance(position, M, system.start, free, load[rows] + prestress(lattice, bond)[rows])
     # a part that came loose keeps its own strain, not the sway it had with the rest
     u0 = elastic.u[rows] - rigid_part(position, M, system.start, free, system.inertial(elastic.u[rows]))
     v0 = elastic.v[rows] - rigid_part(position, M, system.start, free, system.inertial(elastic.v[rows]))
-    rhs = f + (kappa - 1.0) * system.stiff(u0) + system.inertial(mu * u0 + v0 / h) if dynamic else f
     full = elastic.u.copy()
+    full[rows] = u0
+    given = load + prestress(lattice, bond)
+    if sim.buckling:
+        given += sway_loads(lattice, bond, full)
+    f = loads_balance(position, M, system.start, free, given[rows])
+    rhs = f + (kappa - 1.0) * system.stiff(u0) + system.inertial(mu * u0 + v0 / h) if dynamic else f
     full[rows] = u0 + h * v0 if dynamic else u0
     for answer in answers:
         full[answer.system.fragment] = answer.u
@@ -160,7 +167,9 @@ def accept(
         changed = np.linalg.norm((load - load_before)[rows], axis=1)
         steady = np.add.reduceat(changed, start) <= NOTICE_LOAD * np.add.reduceat(np.linalg.norm(load[rows], axis=1), start) + 1e-9
         calm = np.where(np.repeat(still & steady, counts), calm_before[rows] + 1, 0)
-        rests = calm * h >= PEACE_TIME if dynamic else np.ones(len(rows), bool)
+        last = h * elastic.v[rows]
+        grows = moved > np.add.reduceat(np.einsum("ni,ni->n", last, response.system.stiff(last)), start)  # slowly at first: it may buckle
+        rests = (calm * h >= PEACE_TIME) & np.repeat(~grows, counts) if dynamic else np.repeat(still, counts)
         elastic.v[rows] = np.where(rests[:, None], 0.0, step / h) if dynamic else 0.0
         elastic.u[rows] = response.u
         elastic.load[rows] = load[rows]

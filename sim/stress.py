@@ -4,9 +4,13 @@ In: fragments and bonds at rest, the stiffness left in each bond, loads on fragm
 and, per bond, the section forces q = (N, V1, V2, T, M1, M2) in the bond's own axes (normal, axis, normal x axis), tension positive.
 
     s = S_b u_b - S_a u_a,  S = [[R, -R [r]x], [0, R]],  r = bond centroid - fragment centre,  R = rows (normal, axis, normal x axis)
-    q = diag(k) (s - s0),   k = (E A, kG A, kG A, G J, E I1, E I2) / L          face springs: spring-bond lattice, AEM
+    q = diag(k) (s - s0),   k = (E A, gG A, gG A, G J, E I1, E I2) / L          face springs: spring-bond lattice, AEM
+    g: 5/6 along a chain (Timoshenko), 2 in a lattice: fragments turn freely, so a shear strain falls to equal halves on the faces
+       across it and the faces along it, two springs in a row; then modulus and, in irregular cells, uniform stress are (nearly) those
+       of the solid (Bolander and Saito 1998), where 5/6 makes a panel 2.4 times too soft and its stresses uneven by a quarter
     s0: strain of the building as it was built (`sim/erect.py`), zero for most bonds
     K = sum S^T diag(k) S   ground bonds have no b: a Dirichlet support
+    P-delta: f gains -K_g u, the moments of bond forces whose levers r have turned (`sway_loads`)
     A = kappa K + mu M      kappa = 1, mu = 0: static;  kappa = 1/2 + tau/h, mu = 2/h^2: one implicit midpoint step (sim/step.py)
 
 Everything lives in rest axes: a cluster is rigid, so its frame is the rest frame whatever its pose.
@@ -18,8 +22,9 @@ with its own scalars and its own stop. Preconditioner: adapted deflation A-DEF2 
 and one small triangular solve, where the symmetric multiplicative cycle costs two more products with A. Aggregates are grown once
 on the rest graph; those that a crack cuts fall into their connected parts, so that no hierarchy has to be rebuilt.
 
-No buckling (second-order) term, no bond that is stiffer closed than open. Sums have fixed order and no threaded BLAS is
-called, so the bits do not depend on the number of threads.
+Second order goes to the right side: A keeps its factor while forces change, and u = K^-1 (f - K_g u) repeated converges below the
+buckling load and grows above it, as a column does. No lateral buckling by moments, no bond that is stiffer closed than open. Sums
+have fixed order and no threaded BLAS is called, so the bits do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -33,7 +38,8 @@ from scipy.sparse.linalg import SuperLU, splu
 
 from shot.results import GROUND, Bonds, Fragments
 
-SHEAR_SHAPE = 5 / 6  # kG over G: Timoshenko's coefficient of a rectangle
+SHEAR_CHAIN = 5 / 6  # shear spring over G: Timoshenko's coefficient of a rectangle
+SHEAR_LATTICE = 2.0  # the same where the fragments' turning is shared with bonds on their other faces
 AGGREGATE = 12  # fragments; fewer make the coarse factor larger
 AGGREGATE_HOPS = 2  # from its seed: iterations grow with the bonds in a row, which slender parts have most of
 FREE_SHIFT = 1e-10  # mass shift of static free clusters against the stiffest fragment: far below their lowest mode
@@ -47,6 +53,8 @@ class Lattice:
     b: np.ndarray  # (B) fragment or GROUND
     strain_a: np.ndarray  # (B, 6, 6) S_a
     strain_b: np.ndarray  # (B, 6, 6) S_b, zero for ground bonds
+    arm_a: np.ndarray  # (B, 3) [m] r of the bond's a
+    arm_b: np.ndarray  # (B, 3) [m] r of its b, zero for ground bonds
     stiffness: np.ndarray  # (B, 6) [N/m, N m] what is left of k
     whole: np.ndarray  # (B, 6) k of the intact bond
     block: np.ndarray  # (3, B, 6, 6) S_a^T k S_a, -S_a^T k S_b, S_b^T k S_b
@@ -65,8 +73,9 @@ def lattice_build(fragments: Fragments, bonds: Bonds) -> Lattice:
     a, b = bonds.fragment_a.astype(np.int64), bonds.fragment_b.astype(np.int64)
     position = np.asarray(fragments.position, float)
     axes = np.stack([bonds.normal, bonds.axis, np.cross(bonds.normal, bonds.axis)], axis=1)
-    strain_a = _strain(axes, bonds.centroid - position[a])
-    strain_b = np.where((b != GROUND)[:, None, None], _strain(axes, bonds.centroid - position[b]), 0.0)
+    arm_a, arm_b = bonds.centroid - position[a], np.where((b != GROUND)[:, None], bonds.centroid - position[b], 0.0)
+    strain_a = _strain(axes, arm_a)
+    strain_b = np.where((b != GROUND)[:, None, None], _strain(axes, arm_b), 0.0)
     whole = bond_stiffness(bonds)
     count = len(position)
     mass = np.zeros((count, 6, 6))
@@ -77,7 +86,7 @@ def lattice_build(fragments: Fragments, bonds: Bonds) -> Lattice:
     end_fragment = np.where(end_side == 0, a[end_bond], b[end_bond])
     order = np.lexsort((end_side, end_bond, end_fragment))
     result = Lattice(
-        a, b, strain_a, strain_b, whole.copy(), whole, np.zeros((3, len(a), 6, 6)), mass, position,
+        a, b, strain_a, strain_b, arm_a, arm_b, whole.copy(), whole, np.zeros((3, len(a), 6, 6)), mass, position,
         _aggregates(a, b, position), np.zeros((len(a), 6)), end_fragment[order], end_bond[order], end_side[order],
     )
     _blocks_update(result, np.arange(len(a)))
@@ -95,9 +104,23 @@ def bond_stiffness(bonds: Bonds) -> np.ndarray:
     """(B, 6) [N/m, N m] springs of the faces. J by Saint-Venant's A^4 / (40 Ip): 7 % high on a square, 2 % on a disc."""
     polar = bonds.second_moment.sum(axis=1)
     torsion = bonds.area**4 / (40.0 * polar)
-    shear = SHEAR_SHAPE * bonds.shear * bonds.area
-    rows = [bonds.young * bonds.area, shear, shear, bonds.shear * torsion, *(bonds.young[:, None] * bonds.second_moment).T]
+    shear = (SHEAR_CHAIN + (SHEAR_LATTICE - SHEAR_CHAIN) * backing(bonds)).T * bonds.shear * bonds.area
+    rows = [bonds.young * bonds.area, *shear, bonds.shear * torsion, *(bonds.young[:, None] * bonds.second_moment).T]
     return np.stack(rows, axis=1) / bonds.length[:, None]
+
+
+def backing(bonds: Bonds) -> np.ndarray:
+    """(B, 2) how far bonds belong to a lattice along their axis and normal x axis: 0 in a chain, 1 where both of their fragments have
+    bonds facing that way on at least one side, in proportion to volumes A L (a cell inside a lattice has twice that)."""
+    a, b = bonds.fragment_a.astype(np.int64), bonds.fragment_b.astype(np.int64)
+    inner, volume = b != GROUND, bonds.area * bonds.length
+    facing = volume[:, None, None] * bonds.normal[:, :, None] * bonds.normal[:, None, :]
+    around = np.zeros((int(max(a.max(initial=-1), b.max(initial=-1))) + 1, 3, 3))
+    np.add.at(around, a, facing)
+    np.add.at(around, b[inner], facing[inner])
+    across = np.stack([bonds.axis, np.cross(bonds.normal, bonds.axis)], axis=1)
+    share = np.einsum("bki,ebij,bkj->ebk", across, np.stack([around[a], around[np.where(inner, b, a)]]), across)
+    return np.clip(share.min(axis=0) / volume[:, None], 0.0, 1.0)
 
 
 def bond_strains(lattice: Lattice, bond: np.ndarray, u: np.ndarray) -> np.ndarray:
@@ -114,6 +137,28 @@ def prestress(lattice: Lattice, bond: np.ndarray) -> np.ndarray:
     np.add.at(f, lattice.a[bond], -np.einsum("bij,bi->bj", lattice.strain_a[bond], q))
     inner = lattice.b[bond] != GROUND
     np.add.at(f, lattice.b[bond[inner]], np.einsum("bij,bi->bj", lattice.strain_b[bond[inner]], q[inner]))
+    return f
+
+
+def sway_loads(lattice: Lattice, bond: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """(F, 6) -K_g u, what the forces of some bonds add once their fragments have turned: zero without u (F, 6) or without force.
+
+    A rotation theta moves the end of a lever r by theta x r + theta x (theta x r) / 2. The second term times the bond's force Q is energy,
+    and its gradient the moment H theta,  H = (r Q^T + Q r^T) / 2 - (Q . r) 1,  taken at b and off a. A chain of rigid links this way has
+    the energy 1/2 sum N L theta^2 of a beam under N, and Euler's load with an error of (1/N)^2. Bond axes do not turn, which is
+    wrong by N / k_s L, the shear strain at buckling; moments of second order (lateral and torsional buckling) are left out.
+    """
+    q = lattice.stiffness[bond] * bond_strains(lattice, bond, u)
+    Q = np.einsum("bi,bij->bj", q[:, :3], lattice.strain_a[bond, :3, :3])
+    f = np.zeros((len(lattice.position), 6))
+    inner = np.flatnonzero(lattice.b[bond] != GROUND)
+    for side, arm, sign, rows in ((lattice.a, lattice.arm_a, 1.0, slice(None)), (lattice.b, lattice.arm_b, -1.0, inner)):
+        fragment, r, force = side[bond[rows]], arm[bond[rows]], Q[rows]
+        turn = u[fragment, 3:]
+        rt, qt, rq = (np.einsum("bi,bi->b", x, y)[:, None] for x, y in ((r, turn), (force, turn), (r, force)))
+        moment = sign * (0.5 * (r * qt + force * rt) - rq * turn)
+        for k in range(3):
+            f[:, 3 + k] += np.bincount(fragment, moment[:, k], len(f))
     return f
 
 

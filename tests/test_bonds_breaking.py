@@ -16,6 +16,8 @@ from tests.structures import boxes
 CONCRETE, BRICK = Material(steel=0.0), Material(young=4e9, tension=0.25e6, compression=6e6, cohesion=0.35e6, fracture_energy=20, steel=0.0)
 REINFORCED = Material(steel=0.015)
 SIM = Sim()
+LENGTH = 30e9 * 100 / 3e6**2  # l_ch of CONCRETE [m]
+FLEXURE = 1 + 1 / (0.85 + 4.5 * 1.0 / LENGTH)  # of its cube of 1 m: bending over tensile strength
 
 
 def pair(material=CONCRETE, side=1.0):
@@ -31,9 +33,9 @@ def demand(material, q, strength=1.0):
 
 
 def test_plain_section():
-    """Pure tension f_t A, bending f_t b h^2 / 6, compression f_c A, shear c A / 1.2 each give U = 1 in their mode."""
+    """Pure tension f_t A, bending phi f_t b h^2 / 6, compression f_c A, shear c A / 1.2 each give U = 1 in their mode."""
     for q, mode in (
-        ([3e6, 0, 0, 0, 0, 0], TENSION), ([0, 0, 0, 0, 3e6 / 6, 0], TENSION), ([0, 0, 0, 0, 0, -3e6 / 6], TENSION),
+        ([3e6, 0, 0, 0, 0, 0], TENSION), ([0, 0, 0, 0, FLEXURE * 3e6 / 6, 0], TENSION), ([0, 0, 0, 0, 0, -FLEXURE * 3e6 / 6], TENSION),
         ([-30e6, 0, 0, 0, 0, 0], COMPRESSION), ([0, 4.7e6 / 1.2, 0, 0, 0, 0], SHEAR), ([0, 0, -4.7e6 / 1.2, 0, 0, 0], SHEAR),
     ):
         U, got = demand(CONCRETE, q)
@@ -45,7 +47,7 @@ def test_pressure_holds_a_shear_crack():
     p = 5e6
     tau = (4.7e6 + p * np.tan(np.radians(37))) / 1.2
     assert demand(CONCRETE, [-p, tau, 0, 0, 0, 0])[0] == pytest.approx(1.0, rel=1e-9)
-    assert demand(CONCRETE, [-p, 0, 0, 0, (3e6 + p) / 6, 0])[0] == pytest.approx(1.0, rel=1e-9)
+    assert demand(CONCRETE, [-p, 0, 0, 0, (FLEXURE * 3e6 + p) / 6, 0])[0] == pytest.approx(1.0, rel=1e-9)
 
 
 def test_weakened_strength_scales_all_modes():

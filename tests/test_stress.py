@@ -14,7 +14,7 @@ from sim.respond import respond as respond_or_none
 from sim.stress import bond_strains, lattice_build, loads_balance, system_build, system_solve
 from tests.structures import boxes, frame
 
-CONCRETE = Material(steel=0.0)
+CONCRETE = Material(steel=0.0, fracture_energy=0.1)  # brittle: utilisation times tensile strength is stress
 GRAVITY = 9.81
 
 
@@ -134,7 +134,7 @@ def test_cantilever_tip_load(count):
     assert -u[-1, 1] == pytest.approx(want, rel=2.5 / (2 * count) ** 2 + 1e-4)
     section, root = sections(bonds, Sim()), np.flatnonzero(bonds.fragment_b == GROUND)
     U, _ = utilisation(section, root, q[root], np.ones(1))
-    assert U[0] * CONCRETE.tension == pytest.approx(6 * 1e4 * arm / depth**3, rel=1e-4)  # sigma = 6 P L / b h^2
+    assert U[0] * CONCRETE.tension == pytest.approx(6 * 1e4 * arm / depth**3, rel=5e-4)  # sigma = 6 P L / b h^2
 
 
 def test_cantilever_own_weight():
@@ -144,7 +144,7 @@ def test_cantilever_own_weight():
     _, q, _ = solved(fragments, bonds, weight(fragments))
     root = np.flatnonzero(bonds.fragment_b == GROUND)
     U, _ = utilisation(sections(bonds, Sim()), root, q[root], np.ones(1))
-    assert U[0] * CONCRETE.tension == pytest.approx(3 * 2400 * GRAVITY * length**2 / depth, rel=1e-4)
+    assert U[0] * CONCRETE.tension == pytest.approx(3 * 2400 * GRAVITY * length**2 / depth, rel=5e-4)
 
 
 def test_torsion():
