@@ -20,13 +20,14 @@ import subprocess
 import sys
 import tempfile
 import venv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from bench.peer.overlap import overlaps_measure
 from bench.peer.scenes import SCENES, PeerScene, peer_scene, scene_write
+from pipeline.store import cache_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = {
@@ -58,8 +59,7 @@ def peers_python() -> Path:
     named = os.environ.get("DEMOLISH_PEERS_PYTHON")
     if named:
         return Path(named)
-    cache = Path(os.environ.get("DEMOLISH_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "demolish")
-    return cache / "peers" / "bin" / "python"
+    return cache_folder() / "peers" / "bin" / "python"
 
 
 def peers_install() -> None:
@@ -122,14 +122,15 @@ def middle(rows: list[Row | str]) -> Row | str:
     good = [r for r in rows if isinstance(r, Row)]
     if not good:
         return rows[-1]
-    return Row(**(vars(good[-1]) | {k: float(np.median([getattr(r, k) for r in good])) for k in ("mean", "last")}))
+    return replace(good[-1], mean=float(np.median([r.mean for r in good])), last=float(np.median([r.last for r in good])))
 
 
 def table(name: str, scene: PeerScene, frames: int, threads: int, rows: dict[str, Row | str]) -> str:
     """The rows of a scene in markdown."""
     lines = [
         f"\n**{name}**: {scene.count} bodies, {len(scene.vertex) / scene.count:.1f} corners each, {frames} frames, {threads} thread(s)\n",
-        "| engine | CPU ms/frame mean | last quarter | of Rapier: mean, last | overlap mean / p99 / max mm (pairs) | ground mm | moving | lowered |",
+        "| engine | CPU ms/frame mean | last quarter | of Rapier: mean, last | overlap mean / p99 / max mm (pairs) | ground mm "
+        "| moving | lowered |",
         "|---|---|---|---|---|---|---|---|",
     ]
     base = rows.get("rapier")

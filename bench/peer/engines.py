@@ -30,7 +30,7 @@ Step = Callable[[], Any]
 Pose = Callable[[], tuple[np.ndarray, np.ndarray]]  # position (F, 3), rotation (F, 4) w x y z
 
 
-def race(step: Step, pose: Pose, frames: int) -> dict[str, np.ndarray]:
+def race(step: Step, pose: Pose, frames: int) -> dict[str, Any]:
     """Step `frames` times. Reading poses is not timed."""
     ms, last, speed = np.zeros(frames), None, []
     for frame in range(frames):
@@ -56,7 +56,7 @@ def hull_of(scene: dict[str, np.ndarray], body: int) -> np.ndarray:
 
 def rapier(scene: dict[str, np.ndarray], threads: int, substeps: int = 1) -> tuple[Step, Pose, str]:
     """Rapier (rapier3d on PyPI)."""
-    import rapier3d as r
+    import rapier3d as r  # pyright: ignore[reportMissingImports]
 
     world = r.PhysicsWorld(gravity=(0.0, -GRAVITY, 0.0))
     world.set_num_threads(threads)
@@ -207,7 +207,8 @@ def Cube "ground" (
 """]
     for i, half in enumerate(scene["half"]):
         box = half[0] > 0
-        kinds = ["PhysicsRigidBodyAPI", "PhysicsMassAPI", "PhysicsCollisionAPI", "MaterialBindingAPI"] + ["PhysicsMeshCollisionAPI"] * (not box)
+        kinds = ["PhysicsRigidBodyAPI", "PhysicsMassAPI", "PhysicsCollisionAPI", "MaterialBindingAPI"]
+        kinds += [] if box else ["PhysicsMeshCollisionAPI"]
         names = ", ".join(f'"{k}"' for k in kinds)
         if box:
             shape = "double size = 2"

@@ -3,7 +3,8 @@
 In: hulls in their final poses. Out: depths [m] of the pairs that overlap.
 
 Separating axes (Gottschalk et al. 1996): the face normals of both hulls and the cross products of their edges contain the axis of
-least overlap, hence of the shortest translation that parts them; that length is the depth. Contact margins and skins of an engine do not count.
+least overlap, hence of the shortest translation that parts them; that length is the depth. Contact margins and skins of an engine do
+not count.
 """
 
 from __future__ import annotations
