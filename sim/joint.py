@@ -21,8 +21,9 @@ import numpy as np
 import taichi as ti
 
 from sim.broadphase import fragment_centre, turn
+from sim.column import column_read, column_write
 from sim.layout import AWAKE, JOINT
-from sim.world import Table, World, _cast
+from sim.world import Table, World
 
 CARRIED = ("bond", "plastic", "flowed", "force")
 PENALTY = 2.0  # in reduced mass / h^2
@@ -62,7 +63,7 @@ def joints_set(world: World, joints: Joints) -> None:
         raise ValueError("joints: a bond comes twice")
     if count and not (np.min(joints.stiffness) > 0):
         raise ValueError("joints: stiffness must be positive")
-    old = {k: a.to_numpy()[: world.joint_count] for k, a in world.joint.array.items() if k in CARRIED}
+    old = {k: column_read(a, world.joint_count) for k, a in world.joint.array.items() if k in CARRIED}
     if count > world.joint.size:
         world.joint = Table(JOINT, max(count, 2 * world.joint.size))
         world.work = None
@@ -88,17 +89,14 @@ def joints_set(world: World, joints: Joints) -> None:
             value[known] = old[name][order[at[known]]]
         rows[name] = value
     for name, value in rows.items():
-        array = world.joint.array[name]
-        whole = np.zeros((world.joint.size, *np.shape(value)[1:]))
-        whole[:count] = value
-        array.from_numpy(_cast(array, whole))
+        column_write(world.joint.array[name], value)
     world.joint_count = count
 
 
 def joints_read(world: World) -> JointState:
     """Forces and plastic flow of all joints, in the order they were set."""
     n = world.joint_count
-    return JointState(*(world.joint.array[k].to_numpy()[:n] for k in ("bond", "force", "plastic", "flowed")))
+    return JointState(*(column_read(world.joint.array[k], n) for k in ("bond", "force", "plastic", "flowed")))
 
 
 @ti.func

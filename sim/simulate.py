@@ -18,6 +18,7 @@ from shot.frames import FrameFolder
 from shot.params import Shot
 from shot.results import GROUND, Bonds, Fragments, Motion, Progress
 from sim.collapse import Collapse, Counts, Records, collapse_create, collapse_digest, collapse_load, collapse_save
+from sim.column import column_read
 from sim.layout import ASLEEP
 from sim.ledger import residual
 from sim.record import BREAK, CRUSH, IMPACT, joined
@@ -69,7 +70,7 @@ def _step(c: Collapse, frame: int) -> None:
 def frame_arrays(c: Collapse) -> dict[str, np.ndarray]:
     """What Motion stores of a frame, and the records since the last one."""
     poses, bodies = fragments_read(c.world), bodies_read(c.world)
-    ledger = c.ledger.read(poses, bodies, c.world.body.array["inertia"].to_numpy(), c.lattice, c.elastic.u, c.inside)
+    ledger = c.ledger.read(poses, bodies, column_read(c.world.body.array["inertia"]), c.lattice, c.elastic.u, c.inside)
     return {
         "position": poses.position.astype(np.float32),
         "rotation": poses.rotation.astype(np.float32),

@@ -29,6 +29,7 @@ import taichi as ti
 
 from shot.rotation import rotate
 from sim.broadphase import PairPack, TurnPack, hulls_turn, pairs_find
+from sim.column import column_read, column_write
 from sim.layout import CLIP, CONTACT, GRID, JOINT_ROW, POINTS, WORK, Tuning
 from sim.narrowphase import CANDIDATES, EDGES, LANES, ManifoldPack, manifolds_make
 from sim.sweep import COLOURS, BeginPack, EndPack, SolvePack, solve_begin, solve_colour, solve_dual, solve_end, solve_serial
@@ -62,21 +63,21 @@ def contact_step(world: World, h: float, settings: Settings, acceleration: np.nd
     manifolds_make(work.pack(world, ManifoldPack, into), pairs, tune)
     joints, count = world.joint_count, world.count
     solve_begin(work.pack(world, BeginPack, into), pairs, joints, count, tune)
-    awake, colours, points, active = (int(k) for k in work.array["count"].to_numpy())
+    awake, colours, points, active = (int(k) for k in column_read(work.array["count"]))
     solve = work.pack(world, SolvePack, into)
     if points < SERIAL_POINTS or colours > COLOURS:
         solve_serial(solve, settings.iterations, awake, active, joints, tune)
     else:
-        ends = work.array["colour_start"].to_numpy()
+        ends = column_read(work.array["colour_start"])
         for _ in range(settings.iterations):
             for c in range(colours):
                 solve_colour(solve, int(ends[c]), int(ends[c + 1]), tune)
             solve_dual(solve, active, joints, tune)
     solve_end(work.pack(world, EndPack, into), pairs, joints, count, tune)
     world.contact_now, world.contact_count = into, pairs
-    world.energy = dict(zip(ENERGY, work.array["term"].to_numpy().tolist(), strict=True))
+    world.energy = dict(zip(ENERGY, column_read(work.array["term"]).tolist(), strict=True))
     if not np.isfinite(world.energy["integrator"]):
-        bad = np.flatnonzero(~np.isfinite(world.body.array["x"].to_numpy()).all(axis=1))
+        bad = np.flatnonzero(~np.isfinite(column_read(world.body.array["x"])).all(axis=1))
         raise FloatingPointError(f"fragment {bad[0] if len(bad) else '?'}: its body left the finite numbers")
 
 
@@ -157,14 +158,14 @@ def push_set(world: World, work: Work, acceleration: np.ndarray | None) -> None:
         work.pushed = False
         return
     work.pushed = True
-    q = world.body.array["q"].to_numpy()[world.label]
+    q = column_read(world.body.array["q"])[world.label]
     arm = rotate(q, world.rest - world.com[world.label])
     force = world.rest_mass[:, None] * np.asarray(acceleration, np.float64)
     moment = np.cross(arm, force)
     total = np.stack([np.bincount(world.label, c, minlength=world.count) for c in (*force.T, *moment.T)], axis=1)
     mass = np.bincount(world.label, world.rest_mass, minlength=world.count)
-    work.array["acceleration"].from_numpy((total[:, :3] / np.maximum(mass, 1e-30)[:, None]).astype(np.float32))
-    work.array["twist"].from_numpy(total[:, 3:].astype(np.float32))
+    column_write(work.array["acceleration"], total[:, :3] / np.maximum(mass, 1e-30)[:, None])
+    column_write(work.array["twist"], total[:, 3:])
 
 
 def pairs_of_step(world: World, work: Work, into: int, tune) -> int:
@@ -174,7 +175,7 @@ def pairs_of_step(world: World, work: Work, into: int, tune) -> int:
         pairs_find(
             work.pack(world, PairPack, into), world.hulls.count, world.contact_count, work.mask, work.entries, room, work.cell, tune
         )
-        entries, pairs = (int(k) for k in work.grid["need"].to_numpy())
+        entries, pairs = (int(k) for k in column_read(work.grid["need"]))
         if entries <= work.entries and pairs <= room:
             return pairs
         size = max(work.pairs, int(1.5 * pairs) + 64 if pairs > room else 0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import taichi as ti
 
+from sim.column import column_copy, column_read, column_write
 from sim.layout import ASLEEP, BODY, CONTACT, FRAGMENT, JOINT, PER_POINT, POINTS
 from sim.world import Contacts, Table, World, bodies_read
 
@@ -23,7 +24,7 @@ def state_snapshot(world: World) -> None:
         if copies is None or any(copies[k].shape != a.shape for k, a in table.items()):
             copies = {k: ti.ndarray(table_type[k], a.shape[0]) for table_type in (_columns(name),) for k, a in table.items()}
         for k, a in table.items():
-            copies[k].copy_from(a)
+            column_copy(copies[k], a)
         held[name] = copies
     held |= {k: getattr(world, k) for k in (*HOST, "contact_now", "contact_count", "joint_count")} | {"energy": dict(world.energy)}
     world.snapshot = held
@@ -34,25 +35,12 @@ def state_restore(world: World) -> None:
     held = world.snapshot
     if held is None:
         raise ValueError("no snapshot to restore")
-    if world.joint.size != held["joint"]["bond"].shape[0]:  # grew since: shrinking it again would cost a new Work in every round
-        held["joint"] = _widened(held["joint"], world.joint)
     for name, table in _tables(world).items():
         for k, a in table.items():
-            a.copy_from(held[name][k])
+            column_copy(a, held[name][k])
     for k in (*HOST, "contact_now", "contact_count", "joint_count"):
         setattr(world, k, held[k])
     world.energy = dict(held["energy"])
-
-
-def _widened(copies: dict, table: Table) -> dict:
-    """The snapshot of a table with as many rows as the table has now; further rows are zero."""
-    wide = {}
-    for name, array in table.array.items():
-        rows, held = np.zeros_like(array.to_numpy()), copies[name].to_numpy()
-        rows[: len(held)] = held
-        wide[name] = ti.ndarray(table.columns[name], array.shape[0])
-        wide[name].from_numpy(rows)
-    return wide
 
 
 def _tables(world: World) -> dict[str, dict]:
@@ -65,11 +53,11 @@ def _columns(name: str) -> dict:
 
 def world_save(world: World) -> dict[str, np.ndarray]:
     """The complete state as arrays, for np.savez."""
-    out = {f"body_{k}": a.to_numpy() for k, a in world.body.array.items()}
-    out |= {f"fragment_{k}": a.to_numpy() for k, a in world.fragment.array.items()}
-    out |= {f"joint_{k}": a.to_numpy()[: world.joint_count] for k, a in world.joint.array.items()}
+    out = {f"body_{k}": column_read(a) for k, a in world.body.array.items()}
+    out |= {f"fragment_{k}": column_read(a) for k, a in world.fragment.array.items()}
+    out |= {f"joint_{k}": column_read(a, world.joint_count) for k, a in world.joint.array.items()}
     n, contact = world.contact_count, world.contact[world.contact_now].array
-    rows = {k: a.to_numpy()[: n * (POINTS if k in PER_POINT else 1)] for k, a in contact.items()}
+    rows = {k: column_read(a, n * (POINTS if k in PER_POINT else 1)) for k, a in contact.items()}
     out |= {f"contact_{k}": a for k, a in _unused_blanked(rows).items()}
     out |= {k: np.asarray(getattr(world, k)) for k in HOST}
     out["energy"] = np.array(list(world.energy.values()), np.float64)
@@ -105,10 +93,7 @@ def world_load(world: World, saved: dict[str, np.ndarray]) -> None:
         world.contact[0] = Table(CONTACT, contacts)
     for name, table in (("body", world.body), ("fragment", world.fragment), ("joint", world.joint), ("contact", world.contact[0])):
         for k, a in table.array.items():
-            value = saved[f"{name}_{k}"]
-            whole = a.to_numpy()
-            whole[: len(value)] = value
-            a.from_numpy(whole)
+            column_write(a, saved[f"{name}_{k}"])
     for k in HOST:
         setattr(world, k, np.array(saved[k]))
     world.energy = dict(zip(saved["energy_name"].tolist(), saved["energy"].tolist(), strict=True))
@@ -117,7 +102,7 @@ def world_load(world: World, saved: dict[str, np.ndarray]) -> None:
 def contacts_read(world: World, h: float) -> Contacts:
     """Pressed points of the last step of h seconds that had an awake body, sorted by (a, b)."""
     n = world.contact_count
-    read = {k: a.to_numpy()[: n * (POINTS if k in PER_POINT else 1)] for k, a in world.contact[world.contact_now].array.items()}
+    read = {k: column_read(a, n * (POINTS if k in PER_POINT else 1)) for k, a in world.contact[world.contact_now].array.items()}
     now = bodies_read(world)
     row = np.repeat(np.arange(n), POINTS)
     slot = np.tile(np.arange(POINTS), n)

@@ -36,6 +36,7 @@ import taichi as ti
 
 from shot.results import Fragments
 from shot.rotation import conjugate, rotate
+from sim.column import column_read, column_write
 from sim.hull import HullTable, hull_table
 from sim.layout import ASLEEP, AWAKE, BODY, CONTACT, EMPTY, FIXED, FRAGMENT, JOINT, PER_POINT, POINTS
 
@@ -137,13 +138,13 @@ class World:
         self.energy: dict[str, float] = {}
         self.snapshot: dict | None = None
         self.work: Work | None = None  # scratch of sim/solve.py, rebuilt when missing, no part of the state
-        self.fragment.array["friction"].from_numpy(np.asarray(friction, np.float32))
+        column_write(self.fragment.array["friction"], friction)
+        column_write(self.fragment.array["mass"], self.rest_mass)
         self.crush_set(np.full(count, np.inf))
-        self.fragment.array["mass"].from_numpy(self.rest_mass.astype(np.float32))
 
     def crush_set(self, force: np.ndarray) -> None:
         """What crushes each fragment (F) [N]; none is crushed yet."""
-        self.fragment.array["crush"].from_numpy(np.stack([force, np.zeros(self.count)], axis=1).astype(np.float32))
+        column_write(self.fragment.array["crush"], np.stack([force, np.zeros(self.count)], axis=1))
 
 
 def world_create(fragments: Fragments, friction: np.ndarray, shrink: float) -> World:
@@ -228,15 +229,15 @@ def _bodies_group(world: World, changed: np.ndarray, x, q, v, w, state) -> None:
     keep &= used
     fresh = {"calm": 0, "peak": 0, "load": 0, "load_moment": 0, "load_size": 0, "v_before": v[~keep], "spin": _spin(inertia, q, w)[~keep]}
     for name, value in fresh.items():
-        rows = body[name].to_numpy()
+        rows = column_read(body[name])
         rows[~keep] = value
-        body[name].from_numpy(rows)
+        column_write(body[name], rows)
     values = {"x": x, "q": q, "v": v, "w": w, "mass": mass, "inertia": inertia, "inertia_inverse": np.linalg.inv(inertia), "radius": radius}
     values["state"] = state
     for name, value in values.items():
-        body[name].from_numpy(_cast(body[name], value))
-    fragment["body"].from_numpy(label)
-    fragment["offset"].from_numpy(offset.astype(np.float32))
+        column_write(body[name], value)
+    column_write(fragment["body"], label)
+    column_write(fragment["offset"], offset)
 
 
 def _spin(inertia: np.ndarray, q: np.ndarray, w: np.ndarray) -> np.ndarray:
@@ -244,29 +245,23 @@ def _spin(inertia: np.ndarray, q: np.ndarray, w: np.ndarray) -> np.ndarray:
     return rotate(q, np.einsum("bij,bj->bi", inertia, rotate(conjugate(q), w)))
 
 
-def _cast(array, value: np.ndarray) -> np.ndarray:
-    """Value as the array's element type, contiguous."""
-    kind = {ti.f32: np.float32, ti.f64: np.float64, ti.i32: np.int32}[array.dtype]
-    return np.ascontiguousarray(value, kind)
-
-
 def bodies_read(world: World) -> Bodies:
     """Whole-body state on the host."""
     a = world.body.array
-    return Bodies(*(a[k].to_numpy() for k in ("x", "q", "v", "w", "mass", "state")), com=world.com)
+    return Bodies(*(column_read(a[k]) for k in ("x", "q", "v", "w", "mass", "state")), com=world.com)
 
 
 def bodies_write(world: World, x: np.ndarray, q: np.ndarray, v: np.ndarray, w: np.ndarray) -> None:
     """Set pose and velocity of all bodies (F slots; EMPTY ones are ignored) and wake the free ones."""
     a = world.body.array
-    state = a["state"].to_numpy()
+    state = column_read(a["state"])
     q = np.asarray(q, np.float64)
     q = q / np.maximum(np.linalg.norm(q, axis=1, keepdims=True), 1e-12)
     state = np.where(state == ASLEEP, AWAKE, state)
-    spin = _spin(a["inertia"].to_numpy().astype(np.float64), q, w)
+    spin = _spin(column_read(a["inertia"]).astype(np.float64), q, w)
     values = {"x": x, "q": q, "v": v, "w": w, "spin": spin, "v_before": v, "state": state, "calm": np.zeros(world.count)}
     for name, value in values.items():
-        a[name].from_numpy(_cast(a[name], value))
+        column_write(a[name], value)
 
 
 def fragments_read(world: World) -> Poses:
@@ -280,7 +275,7 @@ def fragments_read(world: World) -> Poses:
 
 def forces_read(world: World) -> tuple[np.ndarray, np.ndarray]:
     """Contact and joint force (F, 3) f32 [N] on each fragment, and moment (F, 3) [N m] about its centre: means of the last step."""
-    return world.fragment.array["force"].to_numpy(), world.fragment.array["moment"].to_numpy()
+    return column_read(world.fragment.array["force"]), column_read(world.fragment.array["moment"])
 
 
 def energy_read(world: World) -> dict[str, float]:
