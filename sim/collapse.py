@@ -98,7 +98,9 @@ def collapse_create(shot: Shot, fragments: Fragments, bonds: Bonds) -> Collapse:
         fragments=fragments,
         bonds=bonds,
         sim=sim,
-        settings=Settings(sim.gravity, sim.contact_iterations, sim.friction_ground, sim.sleep_speed, sim.sleep_time, sim.rolling, sim.crush_residual),
+        settings=Settings(
+            sim.gravity, sim.contact_iterations, sim.friction_ground, sim.sleep_speed, sim.sleep_time, sim.rolling, sim.crush_residual
+        ),
         plan=schedule(shot.events, shot.first, shot.fps, shot.steps_per_frame, fragments, bonds),
         section=section,
         lattice=lattice,

@@ -1,4 +1,4 @@
-"""The scenes that break contact solvers, long enough to see them creep, sway or sink: sleep off, the product's sweeps, 60 steps a second."""
+"""The scenes that break contact solvers, long enough to see them creep, sway or sink; sleep off, twenty sweeps, 60 steps a second."""
 
 from __future__ import annotations
 

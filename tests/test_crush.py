@@ -87,7 +87,7 @@ def test_crushed_state_is_carried_and_saved():
 
 
 def test_crushed_concrete_keeps_its_residual_strength():
-    """A load between the residual and the full strength is carried, until it comes down with a blow; then it sinks until it meets the ground."""
+    """A load between the residual and the full strength is carried; where it comes down with a blow it sinks until the pieces pack."""
     from sim.solve import contact_step
     from sim.world import Settings, bodies_read
 
