@@ -56,7 +56,8 @@ def _at_hand() -> bool:
 
 
 def _address(array: Any) -> int:
-    return impl.get_runtime().prog.get_ndarray_data_ptr_as_int(array.arr)
+    program: Any = impl.get_runtime().prog
+    return program.get_ndarray_data_ptr_as_int(array.arr)
 
 
 def _bytes(array: Any) -> int:
@@ -68,5 +69,5 @@ def _bytes(array: Any) -> int:
 
 def _view(array: Any) -> np.ndarray:
     """The rows themselves (n, *element). CPU only; valid while `array` lives."""
-    memory = (ctypes.c_char * _bytes(array)).from_address(_address(array))
+    memory: Any = (ctypes.c_char * _bytes(array)).from_address(_address(array))
     return np.frombuffer(memory, KIND[array.dtype]).reshape(array.shape[0], *array.element_shape)
