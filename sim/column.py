@@ -68,5 +68,5 @@ def _bytes(array: Any) -> int:
 
 def _view(array: Any) -> np.ndarray:
     """The rows themselves (n, *element). CPU only; valid while `array` lives."""
-    memory = (ctypes.c_char * _bytes(array)).from_address(_address(array))
+    memory: Any = (ctypes.c_char * _bytes(array)).from_address(_address(array))
     return np.frombuffer(memory, KIND[array.dtype]).reshape(array.shape[0], *array.element_shape)
