@@ -56,7 +56,8 @@ def _at_hand() -> bool:
 
 
 def _address(array: Any) -> int:
-    return impl.get_runtime().prog.get_ndarray_data_ptr_as_int(array.arr)
+    program: Any = impl.get_runtime().prog
+    return program.get_ndarray_data_ptr_as_int(array.arr)
 
 
 def _bytes(array: Any) -> int:

@@ -108,7 +108,7 @@ def contacts_read(world: World, h: float) -> Contacts:
     slot = np.tile(np.arange(POINTS), n)
     body = read["body"]
     resting = np.isin(now.state[body], (ASLEEP, 1)) | (body < 0)
-    pressed = (slot < read["count"][row]) & (read["force_n"] < 0) & ~resting.all(axis=1)[row]
+    pressed = (slot < read["count"][row]) & (read["force_n"] < 0) & ~np.all(resting, axis=1)[row]
     row, point = row[pressed], np.flatnonzero(pressed)
     a, b = body[row].T
     normal = read["normal"][row]
