@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from shot.errors import SimulationFailed
-from shot.frames import FrameFolder
+from shot.frames import FrameFolder, FrameWriter
 from shot.params import Shot
 from shot.results import GROUND, Bonds, Fragments, Motion, Progress
 from sim.collapse import Collapse, Counts, Records, collapse_create, collapse_digest, collapse_load, collapse_save
@@ -38,25 +38,25 @@ def simulate(
     resumed = _resume(collapse, folder, span)
     if not folder.has("static"):
         folder.put("static", {"time_first": np.array(0.0)})
-    if resumed is None:
-        folder.put_frame(shot.first, frame_arrays(collapse))
-        progress(shot.first)
-    for frame in span:
-        if frame <= (shot.first if resumed is None else resumed):
-            if resumed is not None:
-                progress(frame)
-            continue
-        collapse.records, collapse.counts = Records(), Counts()
-        for _ in range(shot.steps_per_frame):
-            _step(collapse, frame)
-            guard(collapse, shot, frame)
-        arrays = frame_arrays(collapse)
-        folder.put_frame(frame, arrays)
-        _report(frame, arrays, collapse.counts)
-        if (frame - shot.first) % shot.sim.checkpoint == 0:
-            folder.put(_state_name(frame), collapse_save(collapse))
-            _forget(folder, frame - 2 * shot.sim.checkpoint)
-        progress(frame)
+    with FrameWriter(folder, progress) as writer:
+        if resumed is None:
+            writer.put(shot.first, frame_arrays(collapse))
+        for frame in span:
+            if frame <= (shot.first if resumed is None else resumed):
+                if resumed is not None:
+                    progress(frame)
+                continue
+            collapse.records, collapse.counts = Records(), Counts()
+            for _ in range(shot.steps_per_frame):
+                _step(collapse, frame)
+                guard(collapse, shot, frame)
+            arrays = frame_arrays(collapse)
+            writer.put(frame, arrays)
+            _report(frame, arrays, collapse.counts)
+            if (frame - shot.first) % shot.sim.checkpoint == 0:
+                writer.finish()  # a state counts only with its frame
+                folder.put(_state_name(frame), collapse_save(collapse))
+                _forget(folder, frame - 2 * shot.sim.checkpoint)
     return Motion(folder)
 
 
@@ -78,7 +78,7 @@ def frame_arrays(c: Collapse) -> dict[str, np.ndarray]:
         "angular_velocity": poses.angular_velocity.astype(np.float32),
         "cluster": np.where(c.held, GROUND - c.label, c.label).astype(np.int32),
         "asleep": poses.state == ASLEEP,
-        "bond_state": c.breakage.state,
+        "bond_state": c.breakage.state.copy(),
         "bond_damage": c.breakage.damage.astype(np.float16),
         **joined(c.records.breaks, BREAK),
         **joined(c.records.impacts, IMPACT),
