@@ -9,7 +9,7 @@ m = max(m_1, m_2) + corner min(m_1, m_2):
     compression  -s_min / f_c
     shear        t / (c + max(-N/A, 0) tan phi)                     Mohr-Coulomb; f_t is its tension cut-off, f_c its cap
 A face is farthest from both axes at once in the corners of a rectangle only: corner = A / (2 c1 c2) - 1 is 1 there and 0 for a rhombus;
-up to 11 % too much on a disc, 25 % on a hexagon. The sum of both would make a square with axes along its diagonals half as strong.
+up to 15 % too much on a disc, 25 % on a hexagon. The sum of both would make a square with axes along its diagonals half as strong.
 A crack that softens lets the fibre behind it catch up, so a section bends more than it pulls: phi = 1 + 1 / (0.85 + 4.5 d / l_ch) of
 flexural over tensile strength, d = 2 c the depth of the face, l_ch = E G_f / f_t^2 (Petersson 1981; Planas, Guinea and Elices 1995).
 Large or brittle sections have phi = 1; where several bonds span a member the rest of its size effect comes from their softening.
