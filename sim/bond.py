@@ -95,7 +95,6 @@ class Failure:
     softened: np.ndarray
     crushed: np.ndarray  # bonds of `broken` that failed in compression
     fracture: float  # [J] spent in opening cracks
-    crushing: float  # [J]
     waiting: int  # bonds beyond their strength that a worse neighbour held back
 
     @property
@@ -188,7 +187,6 @@ def bonds_fail(
 
     spent = _crack_energy(section, bond, before)
     fracture = float(np.sum((_crack_energy(section, bond, k) - spent)[softens]) + np.sum((section.fracture[bond] - spent)[opens]))
-    crushing = float(np.sum(section.crushing[bond[crushed]]))
 
     breakage.worst[bond[softens]] = k[softens]
     breakage.worst[bond[hinges]] = 1.0
@@ -198,7 +196,7 @@ def bonds_fail(
     breakage.state[bond[parts]] = BOND_BROKEN
     changed = bond[softens | hinges | yields | parts]
     breakage.damage[changed] = 1.0 - _share_left(section, breakage, changed)
-    return Failure(bond[parts], bond[hinges | yields], bond[softens], bond[crushed], fracture, crushing, waiting)
+    return Failure(bond[parts], bond[hinges | yields], bond[softens], bond[crushed], fracture, waiting)
 
 
 def overloaded(section: Section, breakage: Breakage, bond: np.ndarray, strain: np.ndarray) -> int:
