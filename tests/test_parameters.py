@@ -42,6 +42,7 @@ CONTEXT: dict[str, list[str]] = {  # what must be set for a parameter to matter 
     "events.0.force": PUSH, "events.0.frames": PUSH, "events.0.amount": ["events.0.kind=weaken"],
     "sim.stress_tolerance": ["sim.stress_direct=0"], "sim.stress_iterations": ["sim.stress_direct=0"],
     "output.motion_blur": ["camera.move=[20, 0, 0]"], "sim.sleep_speed": ["sim.sleep_time=0.1"],
+    "materials.facade.grain": ["materials.facade.tension=1e5", "materials.facade.compression=1e6"],  # else it comes down whole
     "look.dust_steps": ["dust.cell=0.5"],  # no stride is shorter than a cell
     **{row["key"]: PLAIN for row in param_rows() if row["key"].startswith("materials.plain.")},
 }
