@@ -23,6 +23,7 @@ from sim.layout import ASLEEP
 from sim.ledger import residual
 from sim.record import BREAK, CRUSH, IMPACT, joined
 from sim.step import step
+from sim.stress import lattice_forget
 from sim.world import bodies_read, fragments_read
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ def simulate(
                     progress(frame)
                 continue
             collapse.records, collapse.counts = Records(), Counts()
+            lattice_forget(collapse.lattice)  # a resumed run starts its frame without
             for _ in range(shot.steps_per_frame):
                 _step(collapse, frame)
                 guard(collapse, shot, frame)

@@ -16,8 +16,10 @@ and, per bond, the section forces q = (N, V1, V2, T, M1, M2) in the bond's own a
 Everything lives in rest axes: a cluster is rigid, so its frame is the rest frame whatever its pose.
 
 Solver: a small A is factored: in a collapse slender members and half-broken sections take the iteration 40 to 90 rounds, and the
-factor of a thousand fragments costs 30 ms, of 2,500 as much as iterating. Beyond: conjugate gradients on all clusters at once, each
-with its own scalars and its own stop. Preconditioner: adapted deflation A-DEF2 (Tang, Nabben, Vuik, Erlangga 2009, eq. 2.19) of a
+factor of a thousand fragments costs 15 to 30 ms. A round of breaking changes a few rows of A, so earlier factors are borrowed: conjugate
+gradients with them as preconditioner take 2 iterations in the median; clusters that BORROW_LIMIT do not solve are factored after all.
+Beyond: conjugate gradients on all clusters at once, each with its own scalars and its own stop. Preconditioner: adapted deflation
+A-DEF2 (Tang, Nabben, Vuik, Erlangga 2009, eq. 2.19) of a
 6x6 block Jacobi with the six rigid modes Z of every aggregate. Away from aggregate borders K Z = 0, so deflation costs a sparse strip
 and one small triangular solve, where the symmetric multiplicative cycle costs two more products with A. Aggregates are grown once
 on the rest graph; those that a crack cuts fall into their connected parts, so that no hierarchy has to be rebuilt.
@@ -29,6 +31,7 @@ have fixed order and no threaded BLAS is called, so the bits do not depend on th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +45,10 @@ SHEAR_CHAIN = 5 / 6  # shear spring over G: Timoshenko's coefficient of a rectan
 SHEAR_LATTICE = 2.0  # the same where the fragments' turning is shared with bonds on their other faces
 AGGREGATE = 12  # fragments; fewer make the coarse factor larger
 AGGREGATE_HOPS = 2  # from its seed: iterations grow with the bonds in a row, which slender parts have most of
+BORROW_LEAST = 64  # fragments; a factor of fewer costs no more than a few iterations
+BORROW_SIZE = 3  # largest factor, over the rows that are wanted of it, that is worth borrowing
+BORROW_LIMIT = 8  # iterations with borrowed factors that cost about as much as a new one
+BORROW_TOLERANCE = 0.1  # times the tolerance: a stale factor takes loose parts for held ones, r.z then underestimates the error
 FREE_SHIFT = 1e-10  # mass shift of static free clusters against the stiffest fragment: far below their lowest mode
 
 
@@ -65,7 +72,9 @@ class Lattice:
     end_fragment: np.ndarray  # (E) bond ends sorted by fragment
     end_bond: np.ndarray  # (E)
     end_side: np.ndarray  # (E) 0 the bond's a, 1 its b
+    version: int = 0  # counts changes of stiffness
     last: tuple | None = None  # the last system and what it was built for
+    pool: Pool | None = None  # factors that may be borrowed
 
 
 def lattice_build(fragments: Fragments, bonds: Bonds) -> Lattice:
@@ -96,8 +105,15 @@ def lattice_build(fragments: Fragments, bonds: Bonds) -> Lattice:
 def lattice_soften(lattice: Lattice, bond: np.ndarray, stiffness: np.ndarray) -> None:
     """Set what is left of the stiffness (n, 6) of some bonds (n)."""
     lattice.stiffness[bond] = stiffness
-    lattice.last = None
+    lattice.version += 1
     _blocks_update(lattice, bond)
+
+
+def lattice_forget(lattice: Lattice) -> None:
+    """Drop the factors that were kept to be borrowed, and what borrowed them: from here on the answers depend on the state alone."""
+    lattice.pool = None
+    if lattice.last is not None and isinstance(lattice.last[0].inverse, Factors) and not lattice.last[0].inverse.own:
+        lattice.last = None
 
 
 def bond_stiffness(bonds: Bonds) -> np.ndarray:
@@ -174,6 +190,42 @@ class TwoLevel:
 
 
 @dataclass
+class Pool:
+    """Factors of systems of one form; for each fragment the newest that has it."""
+
+    kappa: float
+    mu: float
+    factor: list[tuple[SuperLU, int] | None]  # and its fragments
+    part: np.ndarray  # (F) which, or -1
+    row: np.ndarray  # (F) its row there
+
+    def add(self, fragment: np.ndarray, factor: SuperLU) -> None:
+        """Keep the factor of these fragments; forget those that nobody needs any more."""
+        self.part[fragment], self.row[fragment] = len(self.factor), np.arange(len(fragment))
+        self.factor.append((factor, len(fragment)))
+        needed = np.bincount(self.part[self.part >= 0], minlength=len(self.factor))
+        self.factor = [one if needed[k] else None for k, one in enumerate(self.factor)]
+
+
+@dataclass
+class Factors:
+    """Solves with the factors of a pool: exactly if they are of this system, else near enough to precondition it."""
+
+    pool: Pool
+    own: bool  # one factor, of this system
+    part: list[tuple[SuperLU, int, np.ndarray, np.ndarray]]  # factor, its fragments, rows in the system and in the factor
+
+    def solve(self, r: np.ndarray) -> np.ndarray:
+        """(n, 6) answer to r (n, 6)."""
+        z = np.empty_like(r)
+        for factor, count, mine, theirs in self.part:
+            full = np.zeros((count, 6))
+            full[theirs] = r[mine]
+            z[mine] = factor.solve(full.ravel()).reshape(-1, 6)[theirs]
+        return z
+
+
+@dataclass
 class System:
     """A = kappa K + mu M of some clusters, with what solves it. Rows are sorted by cluster, then by fragment."""
 
@@ -183,7 +235,7 @@ class System:
     M: np.ndarray  # (n, 6, 6)
     kappa: float
     mu: float
-    inverse: SuperLU | TwoLevel  # of A: exact where A is small
+    inverse: Factors | TwoLevel | None = None  # of A
 
     def stiff(self, u: np.ndarray) -> np.ndarray:
         """K u, (n, 6)."""
@@ -197,22 +249,36 @@ class System:
         """A u, (n, 6)."""
         return self.kappa * self.stiff(u) + self.mu * self.inertial(u)
 
+    def matrix(self, some: np.ndarray) -> sparse.bsr_matrix:
+        """A of the rows `some` (n) bool among each other."""
+        row = np.repeat(np.arange(len(some)), np.diff(self.K.indptr))
+        keep = some[row] & some[self.K.indices]
+        row, column = row[keep], self.K.indices[keep]
+        data = self.kappa * self.K.data[keep]
+        data[row == column] += self.mu * self.M[some]
+        place = np.cumsum(some) - 1
+        start = np.searchsorted(place[row], np.arange(np.count_nonzero(some) + 1))
+        return sparse.bsr_matrix((data, place[column], start), shape=2 * (6 * np.count_nonzero(some),))
+
 
 def system_of(
     lattice: Lattice, cluster: np.ndarray, wanted: np.ndarray, held: np.ndarray, kappa: float, mu: float, direct: int
 ) -> System:
-    """`system_build`, or the system of the last call if it would be the same."""
-    ask = (cluster, wanted, held & wanted[lattice.a], kappa, mu, direct)
+    """`system_build`, or the system of the last call if it would be the same. Borrows factors of earlier ones: see `lattice_forget`."""
+    ask = (lattice.version, cluster, wanted, held & wanted[lattice.a], kappa, mu, direct)
     if lattice.last is None or not all(np.array_equal(x, y) for x, y in zip(ask, lattice.last[1], strict=True)):
-        lattice.last = system_build(lattice, cluster, wanted, held, kappa, mu, direct), tuple(np.copy(x) for x in ask)
+        if lattice.pool is None or (lattice.pool.kappa, lattice.pool.mu) != (kappa, mu):
+            lattice.pool = _pool(lattice, kappa, mu)
+        lattice.last = system_build(lattice, cluster, wanted, held, kappa, mu, direct, lattice.pool), tuple(np.copy(x) for x in ask)
     return lattice.last[0]
 
 
 def system_build(
-    lattice: Lattice, cluster: np.ndarray, wanted: np.ndarray, held: np.ndarray, kappa: float, mu: float, direct: int = 0
+    lattice: Lattice, cluster: np.ndarray, wanted: np.ndarray, held: np.ndarray, kappa: float, mu: float, direct: int = 0,
+    pool: Pool | None = None,
 ) -> System:
     """The system of the clusters `wanted` (F) bool, over bonds `held` (B) bool; `cluster` (F) are their labels. Solved by a sparse
-    factor up to `direct` fragments, by two-level conjugate gradients beyond.
+    factor up to `direct` fragments, its own or those of `pool`, by two-level conjugate gradients beyond.
 
     Bonds in `held` must join fragments of one cluster. With mu = 0 a tiny mass shift keeps free clusters regular; their loads must
     balance (see `loads_balance`), so that the shift moves nothing."""
@@ -242,17 +308,23 @@ def system_build(
     M = lattice.mass[fragment]
     if mu == 0.0:
         mu = FREE_SHIFT * kappa * float(np.max(np.trace(own[:, :3, :3], axis1=1, axis2=2), initial=0.0) / 3 / np.min(M[:, 0, 0])) + 1e-12
-    A_own = kappa * own + mu * M
-
-    A = _bsr(len(fragment), A_own, pair_row, pair_column, kappa * across)
+    system = System(fragment, start, K, M, kappa, mu)
     if len(fragment) <= direct:
-        return System(fragment, start, K, M, kappa, mu, _factor(sparse.csc_matrix(A)))
+        pool = pool or _pool(lattice, kappa, mu)
+        part = pool.part[fragment]
+        asked = np.bincount(part[part >= 0], minlength=len(pool.factor))
+        fair = np.array([one is not None and one[1] <= BORROW_SIZE * asked[k] for k, one in enumerate(pool.factor)] + [False])
+        fresh = np.logical_or.reduceat(~fair[part], start) | (len(fragment) < BORROW_LEAST)
+        system.inverse = _factors(system, pool, np.repeat(fresh, np.diff(np.r_[start, len(fragment)])))
+        return system
+    A = system.matrix(np.ones(len(fragment), bool))
     Z = _rigid_modes(lattice.position[fragment], lattice.box[fragment], pair_row, pair_column)
     AZ = sparse.csr_matrix(A @ Z)
     ZT = sparse.csr_matrix(Z.T)
     E = ZT @ AZ
     coarse = _factor(sparse.csc_matrix((E + E.T) * 0.5))
-    return System(fragment, start, K, M, kappa, mu, TwoLevel(np.linalg.inv(A_own), Z, ZT, sparse.csr_matrix(AZ.T), coarse))
+    system.inverse = TwoLevel(np.linalg.inv(kappa * own + mu * M), Z, ZT, sparse.csr_matrix(AZ.T), coarse)
+    return system
 
 
 def system_solve(
@@ -260,15 +332,19 @@ def system_solve(
 ) -> tuple[np.ndarray, int, np.ndarray]:
     """Solve A u = f from a guess: (n, 6) solution, iterations, (m) bool clusters that converged.
 
-    Stops per cluster when the energy norm of the error, estimated as r.z, is below `tolerance` of the energy of the solution. Where
-    A was factored the guess is not needed and no iteration is made."""
+    Stops per cluster when the energy norm of the error, estimated as r.z, is below `tolerance` of the energy of the solution. With
+    a factor of A the guess is not needed and no iteration is made; clusters that borrowed factors do not solve get their own."""
     inverse = system.inverse
-    if not isinstance(inverse, TwoLevel):
-        return inverse.solve(f.ravel()).reshape(-1, 6), 0, np.ones(len(system.start), bool)
-    counts = np.diff(np.r_[system.start, len(f)])
-
-    def dots(x, y):
-        return np.add.reduceat(np.einsum("ni,ni->n", x, y), system.start)
+    if isinstance(inverse, Factors):
+        if inverse.own:
+            return inverse.solve(f), 0, np.ones(len(system.start), bool)
+        u, iterations, converged = _gradients(system, f, u, inverse.solve, BORROW_TOLERANCE * tolerance, BORROW_LIMIT)
+        if not converged.all():
+            late = np.repeat(~converged, np.diff(np.r_[system.start, len(f)]))
+            inverse = system.inverse = _factors(system, inverse.pool, late)
+            u = np.where(late[:, None], inverse.solve(f), u)
+        return u, iterations, np.ones(len(system.start), bool)
+    assert inverse is not None
 
     def coarse(y):
         return (inverse.Z @ inverse.coarse.solve(y)).reshape(-1, 6)
@@ -277,8 +353,19 @@ def system_solve(
         z = np.einsum("nij,nj->ni", inverse.diagonal, r)
         return z + coarse(inverse.ZT @ r.ravel() - inverse.AZT @ z.ravel())
 
-    r = f - system.product(u)
-    u = u + coarse(inverse.ZT @ r.ravel())
+    u = u + coarse(inverse.ZT @ (f - system.product(u)).ravel())
+    return _gradients(system, f, u, precondition, tolerance, limit)
+
+
+def _gradients(
+    system: System, f: np.ndarray, u: np.ndarray, precondition: Callable[[np.ndarray], np.ndarray], tolerance: float, limit: int
+) -> tuple[np.ndarray, int, np.ndarray]:
+    """Preconditioned conjugate gradients from u (n, 6): each cluster has scalars and a stop of its own."""
+    counts = np.diff(np.r_[system.start, len(f)])
+
+    def dots(x, y):
+        return np.add.reduceat(np.einsum("ni,ni->n", x, y), system.start)
+
     r = f - system.product(u)
     z = precondition(r)
     p, rz = z.copy(), dots(r, z)
@@ -302,9 +389,28 @@ def system_solve(
         rz = np.where(open_, rz_new, rz)
 
 
-def _factor(A: sparse.csc_matrix) -> SuperLU:
+def _pool(lattice: Lattice, kappa: float, mu: float) -> Pool:
+    """Without factors."""
+    return Pool(kappa, mu, [], np.full(len(lattice.position), -1), np.zeros(len(lattice.position), int))
+
+
+def _factors(system: System, pool: Pool, fresh: np.ndarray) -> Factors:
+    """Factor the rows `fresh` (n) bool, whole clusters, into the pool, and take all others from it."""
+    if fresh.any():
+        pool.add(system.fragment[fresh], _factor(system.matrix(fresh)))
+    part, row = pool.part[system.fragment], pool.row[system.fragment]
+    parts = []
+    for k in np.unique(part):
+        factor, count = pool.factor[k] or (None, 0)
+        mine = np.flatnonzero(part == k)
+        assert factor is not None
+        parts.append((factor, count, mine, row[mine]))
+    return Factors(pool, bool(fresh.all()), parts)
+
+
+def _factor(A: sparse.bsr_matrix | sparse.csc_matrix) -> SuperLU:
     """Of a symmetric positive definite matrix."""
-    return splu(A, permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True}, diag_pivot_thresh=0.0)
+    return splu(sparse.csc_matrix(A), permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True}, diag_pivot_thresh=0.0)
 
 
 def rigid_part(position: np.ndarray, mass: np.ndarray, start: np.ndarray, free: np.ndarray, p: np.ndarray) -> np.ndarray:
