@@ -17,6 +17,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -144,7 +145,7 @@ def take_scores(take: Take, data: Path) -> dict[str, list[float]]:
     return found
 
 
-def relief_of(take: Take, static: dict[str, np.ndarray], arrays: dict[str, np.ndarray], frame: int) -> np.ndarray:
+def relief_of(take: Take, static: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray], frame: int) -> np.ndarray:
     """The factor that the embedded backend draws."""
     return relief_factor(arrays, lens_of(static, frame - take.shot.first, take.shot.camera.height), take.shot.light, take.shot.seed)
 
@@ -163,7 +164,7 @@ def refined(take: Take, guides: Guides, weights: Path, settings: dict, exposure:
         return {f: done.frame(f)["refined"].astype(np.float32) * exposure for f in take.frames}
 
 
-def table_text(rows: dict[str, np.ndarray], count: int) -> str:
+def table_text(rows: Mapping[str, np.ndarray], count: int) -> str:
     """Markdown table with intervals, and the gates."""
     draw = np.random.default_rng(0).integers(0, count, (1000, count))
     lines = ["| method | PSNR dB | SSIM | FLIP | texture e-3 | warp error e-3 | change e-3 |", "|---|---|---|---|---|---|---|"]

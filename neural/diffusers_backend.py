@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +74,12 @@ class DiffusersBackend:
         self.grid = grid_of(self.pipe)
         self.checked = False
 
-    def detail(self, arrays: dict[str, np.ndarray], lens: Lens) -> np.ndarray:
+    def detail(self, arrays: Mapping[str, np.ndarray], lens: Lens) -> np.ndarray:
         """None: the model invents its own."""
         return np.ones(3, np.float32)
 
     def residual(
-        self, picture: np.ndarray, arrays: dict[str, np.ndarray], lens: Lens, frame: int, carried: np.ndarray, valid: np.ndarray
+        self, picture: np.ndarray, arrays: Mapping[str, np.ndarray], lens: Lens, frame: int, carried: np.ndarray, valid: np.ndarray
     ) -> np.ndarray:
         """(3, H, W) float32 code residual of the finished picture; the carried one is where the model starts from."""
         height, width = arrays["id"].shape
@@ -147,7 +148,7 @@ class DiffusersBackend:
         """Pixels to a side of one latent."""
         return 2 ** (len(self.pipe.vae.config.block_out_channels) - 1)
 
-    def latent_noise(self, arrays: dict[str, np.ndarray], frame: int) -> np.ndarray:
+    def latent_noise(self, arrays: Mapping[str, np.ndarray], frame: int) -> np.ndarray:
         """(channels, h, w) unit noise: our pixel noise, summed over the pixels of each latent."""
         channels = int(self.pipe.vae.config.latent_channels)
         planes = []
@@ -248,7 +249,7 @@ def grid_of(pipe) -> int:
     return 2 ** (len(pipe.vae.config.block_out_channels) - 1) * 2 ** (len(pipe.unet.config.block_out_channels) - 1)
 
 
-def control_picture(name: str, arrays: dict[str, np.ndarray], lens: Lens) -> np.ndarray:
+def control_picture(name: str, arrays: Mapping[str, np.ndarray], lens: Lens) -> np.ndarray:
     """(3, H, W) in 0..1 of a guide, in the conventions that public ControlNets were trained with.
 
     depth: near is white, half at DEPTH_HALF; normal: camera space, x right, y up, z to the eye; edge: white on black; id: a colour each."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -35,12 +36,12 @@ class EmbeddedBackend:
         self.session = session_open(weights, shot.refine.device)
         self.deviation = np.asarray(self.about["residual_deviation"], np.float32)[:, None, None]
 
-    def detail(self, arrays: dict[str, np.ndarray], lens: Lens) -> np.ndarray:
+    def detail(self, arrays: Mapping[str, np.ndarray], lens: Lens) -> np.ndarray:
         """(H, W, 3) relief of the surfaces."""
         return relief_factor(arrays, lens, self.shot.light, self.shot.seed)
 
     def residual(
-        self, picture: np.ndarray, arrays: dict[str, np.ndarray], lens: Lens, frame: int, carried: np.ndarray, valid: np.ndarray
+        self, picture: np.ndarray, arrays: Mapping[str, np.ndarray], lens: Lens, frame: int, carried: np.ndarray, valid: np.ndarray
     ) -> np.ndarray:
         """(3, H, W) float32 code residual of the solids. The carried one is not shown to the network: see docs/refinement.md."""
         height, width = arrays["id"].shape
@@ -55,7 +56,7 @@ class EmbeddedBackend:
         return answer[0, :, :height, :width] * self.deviation
 
 
-def frame_noise(shot: Shot, arrays: dict[str, np.ndarray], frame: int) -> np.ndarray:
+def frame_noise(shot: Shot, arrays: Mapping[str, np.ndarray], frame: int) -> np.ndarray:
     """(3, H, W) unit noise of the kind the shot asks for."""
     height, width = arrays["id"].shape
     if shot.refine.noise == "surface":

@@ -10,6 +10,7 @@ references hold no dust.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,13 +38,13 @@ class Lens:
     exposure: float  # one factor for the whole shot
 
 
-def lens_of(static: dict[str, np.ndarray], index: int, height: int) -> Lens:
+def lens_of(static: Mapping[str, np.ndarray], index: int, height: int) -> Lens:
     """Lens of the frame `index` frames after the shot's first, from the guides' static part."""
     pixel = 2.0 / (float(static["projection"][1, 1]) * height)
     return Lens(static["view"][index], pixel, static["sun"], float(static["exposure"]))
 
 
-def guides_static(guides: Guides) -> dict[str, np.ndarray]:
+def guides_static(guides: Guides) -> Mapping[str, np.ndarray]:
     """Static part. Raises ShotError where the guides are of another version than this code reads."""
     static = guides.folder.get("static")
     if int(static["version"]) != Guides.VERSION:
@@ -51,7 +52,7 @@ def guides_static(guides: Guides) -> dict[str, np.ndarray]:
     return static
 
 
-def guide_channels(picture: np.ndarray, arrays: dict[str, np.ndarray], lens: Lens, salt: int = 0) -> np.ndarray:
+def guide_channels(picture: np.ndarray, arrays: Mapping[str, np.ndarray], lens: Lens, salt: int = 0) -> np.ndarray:
     """(C, H, W) float32 of one frame; picture (H, W, 3) is what is to be refined: solids under their relief, times the exposure."""
     normal = arrays["normal"].astype(np.float32)
     toward = normal @ lens.view[:3, :3].T.astype(np.float32)

@@ -14,7 +14,7 @@ different because a neighbour was not drawn.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -41,12 +41,12 @@ class Backend(Protocol):
 
     layer: str  # "solid" or "beauty"
 
-    def detail(self, arrays: dict[str, np.ndarray], lens: Lens) -> np.ndarray:
+    def detail(self, arrays: Mapping[str, np.ndarray], lens: Lens) -> np.ndarray:
         """Factor (H, W, 3), or one that broadcasts to it, on the picture: a function of this frame alone."""
         ...
 
     def residual(
-        self, picture: np.ndarray, arrays: dict[str, np.ndarray], lens: Lens, frame: int, carried: np.ndarray, valid: np.ndarray
+        self, picture: np.ndarray, arrays: Mapping[str, np.ndarray], lens: Lens, frame: int, carried: np.ndarray, valid: np.ndarray
     ) -> np.ndarray:
         """(3, H, W) float32 code residual of `picture` (H, W, 3), which is the layer with its detail, times the exposure.
 
@@ -92,14 +92,14 @@ def backend_open(shot: Shot, weights: Path | None) -> Backend:
     return EmbeddedBackend(shot, Path(weights))
 
 
-def untouched(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def untouched(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """A refined frame that changes nothing."""
     beauty = _over(arrays["solid"].astype(np.float32), arrays["dust"])
     return _frame(beauty, np.zeros(beauty.shape[:2]), 0.0)
 
 
 def composited(
-    arrays: dict[str, np.ndarray], residual: np.ndarray, lens: Lens, layer: str, mix: float, detail: np.ndarray = ONE
+    arrays: Mapping[str, np.ndarray], residual: np.ndarray, lens: Lens, layer: str, mix: float, detail: np.ndarray = ONE
 ) -> dict[str, np.ndarray]:
     """Refined frame: a layer times `detail`, shifted by a residual (3, H, W); raster where that cannot be trusted, dust over refined
     solids, mask low under dust and sky."""
@@ -119,7 +119,7 @@ def composited(
     return _frame(picture, mask * sound, mix)
 
 
-def layer_picture(arrays: dict[str, np.ndarray], layer: str) -> np.ndarray:
+def layer_picture(arrays: Mapping[str, np.ndarray], layer: str) -> np.ndarray:
     """(H, W, 3) float32 scene-linear: solids without dust, or the finished raster."""
     solid = arrays["solid"].astype(np.float32)
     return solid if layer == "solid" else _over(solid, arrays["dust"])
@@ -142,16 +142,16 @@ class _Source:
     shot: Shot
     backend: Backend
     needed: set[int]
-    arrays: Callable[[int], dict[str, np.ndarray]] = field(init=False)
+    arrays: Callable[[int], Mapping[str, np.ndarray]] = field(init=False)
     detail: Callable[[int], np.ndarray] = field(init=False)
-    static: dict[str, np.ndarray] = field(init=False)
+    static: Mapping[str, np.ndarray] = field(init=False)
 
     def __post_init__(self):
         self.arrays = lru_cache(maxsize=3)(self._read)
         self.detail = lru_cache(maxsize=3)(lambda frame: self.backend.detail(self.arrays(frame), self.lens(frame)))
         self.static = guides_static(self.guides)
 
-    def _read(self, frame: int) -> dict[str, np.ndarray]:
+    def _read(self, frame: int) -> Mapping[str, np.ndarray]:
         try:
             return self.guides.frame(frame)
         except DamagedFile as error:

@@ -11,6 +11,8 @@ its paint, and a network that sees it need not invent it. Not handled: shadows o
 # pyright: basic, reportInvalidTypeForm=false, reportCallIssue=false, reportIndexIssue=false, reportOperatorIssue=false
 # pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportGeneralTypeIssues=false, reportOptionalOperand=false
 # no `from __future__ import annotations`: Taichi reads the annotations
+from collections.abc import Mapping
+
 import numpy as np
 import taichi as ti
 
@@ -29,7 +31,7 @@ CAVITY = 0.15  # share of the sky that a deviation of height hides or shows
 VALUE_DEVIATION, SLOPE_DEVIATION = 0.37, 0.665  # of value noise with a uniform lattice in -1..1
 
 
-def relief_factor(arrays: dict[str, np.ndarray], lens: Lens, light: Light, seed: int) -> np.ndarray:
+def relief_factor(arrays: Mapping[str, np.ndarray], lens: Lens, light: Light, seed: int) -> np.ndarray:
     """(H, W, 3) float32 factor; 1 in the sky, fading to 1 where a pixel shows several pieces."""
     taichi_ready()
     identity = arrays["id"]
@@ -49,7 +51,7 @@ def relief_factor(arrays: dict[str, np.ndarray], lens: Lens, light: Light, seed:
     return out
 
 
-def turns(arrays: dict[str, np.ndarray], lens: Lens) -> tuple[np.ndarray, np.ndarray]:
+def turns(arrays: Mapping[str, np.ndarray], lens: Lens) -> tuple[np.ndarray, np.ndarray]:
     """(H, W) i32 row of each pixel's piece, -1 where there is none or too little is seen of it; (N, 3, 3) f32 turns, rest to world.
 
     The turn that brings the rest positions of a piece's pixels nearest to their world positions. Two extents suffice: a turn

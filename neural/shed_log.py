@@ -12,7 +12,7 @@ hit, so that neither the time step nor the number of points of a manifold decide
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -74,7 +74,7 @@ def events_read(
 class _Poses:
     """Rigid motion between two frames, linear in time: enough for inherited velocities and crack axes."""
 
-    def __init__(self, before: dict[str, np.ndarray], now: dict[str, np.ndarray], start: float, fps: float):
+    def __init__(self, before: Mapping[str, np.ndarray], now: Mapping[str, np.ndarray], start: float, fps: float):
         self.before, self.now, self.start, self.fps = before, now, start, fps
 
     def mix(self, name: str, fragment: np.ndarray, time: np.ndarray) -> np.ndarray:
@@ -89,7 +89,7 @@ class _Poses:
         return np.where(fragment[:, None] >= 0, speed, 0.0)
 
 
-def _breaks(now: dict[str, np.ndarray], fragments: Fragments, bonds: Bonds, debris: Debris, pose: _Poses) -> Events:
+def _breaks(now: Mapping[str, np.ndarray], fragments: Fragments, bonds: Bonds, debris: Debris, pose: _Poses) -> Events:
     """Bonds that broke: patch = rectangle along the bond's principal axes with the polygon's exact area."""
     bond, time = now["break_bond"].astype(np.int64), now["break_time"].astype(float)
     a, b = bonds.fragment_a[bond], bonds.fragment_b[bond]
@@ -113,7 +113,7 @@ def _breaks(now: dict[str, np.ndarray], fragments: Fragments, bonds: Bonds, debr
     )  # fmt: skip
 
 
-def _impacts(now: dict[str, np.ndarray], fragments: Fragments, debris: Debris, pose: _Poses) -> Events:
+def _impacts(now: Mapping[str, np.ndarray], fragments: Fragments, debris: Debris, pose: _Poses) -> Events:
     """Contacts that lost energy: patch = a quarter of the smaller fragment; the way out leads away from its centre."""
     hit, place = _hits(now, fragments)
     count = len(place)
@@ -142,7 +142,7 @@ def _impacts(now: dict[str, np.ndarray], fragments: Fragments, debris: Debris, p
     )  # fmt: skip
 
 
-def _crushes(now: dict[str, np.ndarray], fragments: Fragments, debris: Debris, pose: _Poses) -> Events:
+def _crushes(now: Mapping[str, np.ndarray], fragments: Fragments, debris: Debris, pose: _Poses) -> Events:
     """Fragments pressed beyond their strength: the patch is the fragment, the way out is every way."""
     fragment, time = now["crush_fragment"].astype(np.int32), now["crush_time"].astype(float)
     energy = now["crush_energy"].astype(float)
@@ -159,7 +159,7 @@ def _crushes(now: dict[str, np.ndarray], fragments: Fragments, debris: Debris, p
     )  # fmt: skip
 
 
-def _hits(now: dict[str, np.ndarray], fragments: Fragments) -> tuple[np.ndarray, np.ndarray]:
+def _hits(now: Mapping[str, np.ndarray], fragments: Fragments) -> tuple[np.ndarray, np.ndarray]:
     """Hit (I) of every logged contact point; fragments a, b and cell (H, 5) i64 of every hit, in order of first appearance."""
     pair = now["impact_fragment"].astype(np.int64)
     size = np.where(pair >= 0, fragments.size[pair], np.inf).min(axis=1, initial=np.inf)

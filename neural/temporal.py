@@ -13,6 +13,8 @@ Where the recurrence restarts, and which guides a frame therefore depends on: `s
 # pyright: basic, reportInvalidTypeForm=false, reportCallIssue=false, reportIndexIssue=false, reportOperatorIssue=false
 # pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportGeneralTypeIssues=false, reportOptionalOperand=false
 # no `from __future__ import annotations`: Taichi reads the annotations
+from collections.abc import Mapping
+
 import numpy as np
 import taichi as ti
 
@@ -21,7 +23,7 @@ from shot.device import taichi_ready
 
 
 def carry(
-    residual: np.ndarray, before: dict[str, np.ndarray], now: dict[str, np.ndarray], pixel: float
+    residual: np.ndarray, before: Mapping[str, np.ndarray], now: Mapping[str, np.ndarray], pixel: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Previous residual (3, H, W) seen from the present frame, and (H, W) float32 1 where it holds; zero elsewhere."""
     taichi_ready()

@@ -6,7 +6,7 @@ In: a `Run` with the results of its stages. Out: `metrics`, plain numbers and cu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -72,7 +72,7 @@ def finished(run: Run, frame: int) -> np.ndarray:
     return picture * (1.0 - share) + refined["refined"].astype(np.float32) * share
 
 
-def _beauty(guide: dict[str, np.ndarray]) -> np.ndarray:
+def _beauty(guide: Mapping[str, np.ndarray]) -> np.ndarray:
     dust = guide["dust"].astype(np.float32)
     return guide["solid"].astype(np.float32) * (1.0 - dust[..., 3:]) + dust[..., :3]
 

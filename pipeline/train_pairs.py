@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -111,7 +112,7 @@ def staged_motion(take: Take, fragments: Fragments, bonds: Bonds, folder: FrameF
     return Motion(folder)
 
 
-def rough_of(take: Take, fragments: Fragments, arrays: dict[str, np.ndarray]) -> Fragments:
+def rough_of(take: Take, fragments: Fragments, arrays: Mapping[str, np.ndarray]) -> Fragments:
     """Fragments with rough meshes where the frame shows faces made by a cut, as fine as it shows each."""
     ids = np.unique(arrays["id"][arrays["interior"] > 0])
     ids = ids[(ids > 0) & (ids <= fragments.count)]
@@ -128,7 +129,7 @@ def rough_of(take: Take, fragments: Fragments, arrays: dict[str, np.ndarray]) ->
 
 
 def radiance_of(
-    take: Take, fragments: Fragments, motion: Motion, arrays: dict[str, np.ndarray], frame: int, spp: int
+    take: Take, fragments: Fragments, motion: Motion, arrays: Mapping[str, np.ndarray], frame: int, spp: int
 ) -> np.ndarray:
     """(H, W, 3) f32: rough geometry in flat colours, traced and cleaned of noise."""
     rough = rough_of(take, fragments, arrays)

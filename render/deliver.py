@@ -24,7 +24,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,7 +113,7 @@ class Made:
 
 
 def frame_make(
-    shot: Shot, mattes: Sequence[Matte], said: dict[str, str], guide: dict[str, np.ndarray], refined: dict[str, np.ndarray] | None,
+    shot: Shot, mattes: Sequence[Matte], said: dict[str, str], guide: Mapping[str, np.ndarray], refined: Mapping[str, np.ndarray] | None,
     frame: int, gain: float, facts: dict[str, str],
 ) -> Made:  # fmt: skip
     """The display picture and the EXR's channels of one frame. `said` is the metadata of the mattes, `facts` the frame's provenance."""
@@ -142,7 +142,7 @@ def frame_write(places: Places, made: Made, key: str, colourspace: str) -> None:
     places.record(f"{made.frame:04d}", key, places.files(made.frame))
 
 
-def layers(guide: dict[str, np.ndarray], refined: dict[str, np.ndarray] | None, matrix: np.ndarray) -> dict[str, np.ndarray]:
+def layers(guide: Mapping[str, np.ndarray], refined: Mapping[str, np.ndarray] | None, matrix: np.ndarray) -> dict[str, np.ndarray]:
     """Colour layers in the EXR's space as they are stored (half), so that the file's own layers rebuild its picture exactly."""
 
     def colour(image: np.ndarray) -> np.ndarray:
@@ -166,7 +166,7 @@ def half(image: np.ndarray) -> np.ndarray:
     return np.clip(image, -65504, 65504).astype(np.float16)
 
 
-def composite(stored: dict[str, np.ndarray]) -> np.ndarray:
+def composite(stored: Mapping[str, np.ndarray]) -> np.ndarray:
     """The sharp picture (H, W, 3) f32: beauty = solid (1 - dust.A) + dust, then the refined layer over it by its share."""
 
     def read(name: str) -> np.ndarray:
@@ -179,7 +179,7 @@ def composite(stored: dict[str, np.ndarray]) -> np.ndarray:
     return beauty * (1.0 - share) + read("refine") * share
 
 
-def blurred(picture: np.ndarray, guide: dict[str, np.ndarray], shutter: float) -> np.ndarray:
+def blurred(picture: np.ndarray, guide: Mapping[str, np.ndarray], shutter: float) -> np.ndarray:
     """Motion blur along the mean of both motions; where dust hides the solids, along its own."""
     if shutter == 0.0:
         return picture
@@ -188,7 +188,7 @@ def blurred(picture: np.ndarray, guide: dict[str, np.ndarray], shutter: float) -
     return motion_blurred(picture, motion * (1.0 - veil) + guide["dust_motion"].astype(np.float32) * veil, guide["depth"], shutter)
 
 
-def data_layers(guide: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def data_layers(guide: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Everything that is not colour. Motion turns from ours (y down) to EXR's (v up): backward = previous minus here."""
     forward = guide["motion_forward"] * np.array([1, -1], np.float32)
     backward = guide["motion_backward"] * np.array([-1, 1], np.float32)

@@ -9,6 +9,7 @@ more than once, which is what keeps thick dust warm and bright instead of sooty.
 (Kopf et al. 2007): a low pixel counts by how near it is and whether its depth limit agrees. Dust does not light the solids.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,7 +54,7 @@ class DustImage:
     motion: np.ndarray  # (H, W, 2) f32 [px], here minus previous
 
 
-def dust_volume(shot: Shot, grid: dict[str, np.ndarray], arrays: dict[str, np.ndarray]) -> DustVolume | None:
+def dust_volume(shot: Shot, grid: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray]) -> DustVolume | None:
     """Extinction of a Dust frame, coarse or fine; None where there is no dust."""
     mass = arrays["mass"]
     if mass.size == 0 or shot.look.dust_extinction == 0 or not np.any(mass > 0):

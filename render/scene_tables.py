@@ -7,6 +7,7 @@ is body F + 1 + p. Pure numpy. Debris pieces share a few hashed convex shapes; a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -62,7 +63,7 @@ def body_count(fragments: Fragments, seeds: Seeds | None) -> int:
 class Frames(Protocol):
     """Motion or Debris, or what stands for them."""
 
-    def frame(self, frame: int) -> dict[str, np.ndarray]:
+    def frame(self, frame: int) -> Mapping[str, np.ndarray]:
         """Arrays of one frame."""
         ...
 
@@ -73,7 +74,7 @@ class Recent:
     def __init__(self, source: Frames):
         self._read = lru_cache(maxsize=3)(source.frame)
 
-    def frame(self, frame: int) -> dict[str, np.ndarray]:
+    def frame(self, frame: int) -> Mapping[str, np.ndarray]:
         """Arrays of one frame."""
         return self._read(frame)
 

@@ -12,7 +12,7 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
@@ -24,7 +24,7 @@ class DamagedFile(Exception):
     """A file of a result that is missing, truncated or changed; names the file."""
 
 
-def arrays_pack(arrays: dict[str, np.ndarray], level: int = 1) -> bytes:
+def arrays_pack(arrays: Mapping[str, np.ndarray], level: int = 1) -> bytes:
     """Bytes of an npz with fixed dates; `level` 0 stores, 1..9 deflates."""
     buffer = io.BytesIO()
     method = zipfile.ZIP_DEFLATED if level else zipfile.ZIP_STORED
@@ -39,13 +39,25 @@ def arrays_pack(arrays: dict[str, np.ndarray], level: int = 1) -> bytes:
     return buffer.getvalue()
 
 
-def arrays_unpack(data: bytes) -> dict[str, np.ndarray]:
-    """Read-only arrays of `arrays_pack`."""
-    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
-    for array in arrays.values():
-        array.setflags(write=False)
-    return arrays
+class Arrays(Mapping[str, np.ndarray]):
+    """Read-only arrays of `arrays_pack`, each unpacked when it is first asked for: most readers of a frame want a few of twenty."""
+
+    def __init__(self, data: bytes):
+        self._archive = np.load(io.BytesIO(data), allow_pickle=False)
+        self._at_hand: dict[str, np.ndarray] = {}
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._at_hand:
+            array = self._archive[name]
+            array.setflags(write=False)
+            self._at_hand[name] = array
+        return self._at_hand[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._archive.files)
+
+    def __len__(self) -> int:
+        return len(self._archive.files)
 
 
 def file_publish(path: Path, data: bytes) -> None:
@@ -74,7 +86,7 @@ class FrameFolder:
     def _file(self, name: str) -> Path:
         return self.path / f"{name}.npz"
 
-    def put(self, name: str, arrays: dict[str, np.ndarray], level: int = 1) -> None:
+    def put(self, name: str, arrays: Mapping[str, np.ndarray], level: int = 1) -> None:
         """Publish arrays under a name; the digest goes last and makes them count."""
         data = arrays_pack(arrays, level)
         digest = hashlib.blake2b(data, digest_size=16).hexdigest()
@@ -82,7 +94,7 @@ class FrameFolder:
         file_publish(self._file(name), data)
         file_publish(self._file(name).with_suffix(".digest"), digest.encode())
 
-    def get(self, name: str) -> dict[str, np.ndarray]:
+    def get(self, name: str) -> Arrays:
         """Arrays under a name. Raises DamagedFile where the file is missing or does not match its digest."""
         try:
             data = self._file(name).read_bytes()
@@ -91,7 +103,7 @@ class FrameFolder:
             raise DamagedFile(f"{self._file(name)}: {error.strerror}") from error
         if hashlib.blake2b(data, digest_size=16).hexdigest() != digest:
             raise DamagedFile(f"{self._file(name)}: content does not match its digest")
-        return arrays_unpack(data)
+        return Arrays(data)
 
     def has(self, name: str) -> bool:
         """True if the arrays are there and whole."""
@@ -101,11 +113,11 @@ class FrameFolder:
             return False
         return True
 
-    def put_frame(self, frame: int, arrays: dict[str, np.ndarray], level: int = 1) -> None:
+    def put_frame(self, frame: int, arrays: Mapping[str, np.ndarray], level: int = 1) -> None:
         """Publish one frame."""
         self.put(f"frame.{frame:04d}", arrays, level)
 
-    def get_frame(self, frame: int) -> dict[str, np.ndarray]:
+    def get_frame(self, frame: int) -> Arrays:
         """Arrays of one frame."""
         return self.get(f"frame.{frame:04d}")
 
@@ -143,7 +155,7 @@ class FrameWriter:
         self._thread = ThreadPoolExecutor(1)
         self._waiting: tuple[int, Future[None]] | None = None
 
-    def put(self, frame: int, arrays: dict[str, np.ndarray]) -> None:
+    def put(self, frame: int, arrays: Mapping[str, np.ndarray]) -> None:
         """Publish a frame soon, after the one before it."""
         self.finish()
         self._waiting = frame, self._thread.submit(self._folder.put_frame, frame, arrays)

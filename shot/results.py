@@ -25,7 +25,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from shot.frames import DamagedFile, FrameFolder
+from shot.frames import Arrays, DamagedFile, FrameFolder
 
 MEMBER_KINDS = ("column", "beam", "slab", "wall", "core", "facade", "infill", "mesh")
 BOND_INTACT, BOND_HINGED, BOND_BROKEN = 0, 1, 2
@@ -167,7 +167,7 @@ class Motion:
     def __init__(self, folder: FrameFolder):
         self.folder = folder
 
-    def frame(self, frame: int) -> dict[str, np.ndarray]:
+    def frame(self, frame: int) -> Arrays:
         """Arrays of one frame."""
         return self.folder.get_frame(frame)
 
@@ -202,7 +202,7 @@ class Debris:
     def __init__(self, folder: FrameFolder):
         self.folder = folder
 
-    def frame(self, frame: int) -> dict[str, np.ndarray]:
+    def frame(self, frame: int) -> Arrays:
         """Arrays of one frame."""
         return self.folder.get_frame(frame)
 
@@ -219,11 +219,11 @@ class Dust:
         self.folder = folder
 
     @property
-    def grid(self) -> dict[str, np.ndarray]:
+    def grid(self) -> Arrays:
         """Origin, cell and shape."""
         return self.folder.get("grid")
 
-    def frame(self, frame: int) -> dict[str, np.ndarray]:
+    def frame(self, frame: int) -> Arrays:
         """Arrays of one frame, as stored."""
         return self.folder.get_frame(frame)
 
@@ -245,7 +245,7 @@ class Guides:
     def __init__(self, folder: FrameFolder):
         self.folder = folder
 
-    def frame(self, frame: int) -> dict[str, np.ndarray]:
+    def frame(self, frame: int) -> Arrays:
         """Arrays of one frame."""
         return self.folder.get_frame(frame)
 
@@ -256,6 +256,6 @@ class Refined:
     def __init__(self, folder: FrameFolder):
         self.folder = folder
 
-    def frame(self, frame: int) -> dict[str, np.ndarray]:
+    def frame(self, frame: int) -> Arrays:
         """Arrays of one frame."""
         return self.folder.get_frame(frame)

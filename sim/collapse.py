@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -151,7 +152,7 @@ def collapse_save(c: Collapse) -> dict[str, np.ndarray]:
     return arrays
 
 
-def collapse_load(c: Collapse, arrays: dict[str, np.ndarray]) -> None:
+def collapse_load(c: Collapse, arrays: Mapping[str, np.ndarray]) -> None:
     """Continue from `collapse_save`; `c` was created from the same inputs."""
     world_load(c.world, {name[6:]: value for name, value in arrays.items() if name.startswith("world.")})
     for part, prefix in ((c.breakage, "bond."), (c.elastic, "elastic.")):

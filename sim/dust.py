@@ -13,7 +13,7 @@ pieces; the box is fixed for the whole shot and what leaves it does not come bac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -190,7 +190,7 @@ def frame_arrays(grid: Grid, state: State, work: Work) -> dict[str, np.ndarray]:
 # ---------------------------------------------------------------- one frame
 
 
-def frame_step(shot: Shot, grid: Grid, boxes: Boxes, source: Source, before: dict, after: dict, state: State, work: Work,
+def frame_step(shot: Shot, grid: Grid, boxes: Boxes, source: Source, before: Mapping, after: Mapping, state: State, work: Work,
                frame: int) -> None:
     """Advance from the end of the frame before to the end of `frame`; the first frame only settles the wind around the pieces."""
     span = 1.0 / shot.fps
@@ -220,7 +220,7 @@ def state_check(state: State, frame: int) -> None:
             raise SimulationFailed(f"dust, frame {frame}: {name} is not finite; try a smaller dust.turbulence or a larger dust.cell")
 
 
-def pieces_at(grid: Grid, boxes: Boxes, before: dict, after: dict, part: float, span: float) -> Pieces:
+def pieces_at(grid: Grid, boxes: Boxes, before: Mapping, after: Mapping, part: float, span: float) -> Pieces:
     """Boxes at `part` of the way between two frames that lie `span` seconds apart; speeds are those of this way."""
     q0, q1 = before["rotation"].astype(float), after["rotation"].astype(float)
     turn = rotation.multiply(q1, rotation.conjugate(q0))

@@ -13,7 +13,7 @@ Does not model: pieces hitting or propping up anything, edges of hulls (a hull g
 rounding one keeps a little further off), wind, or rolling without sliding: angular pieces slide, their rotation follows their path.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -80,7 +80,7 @@ def _rest(seeds: Seeds) -> dict[str, np.ndarray]:
     }  # fmt: skip
 
 
-def _picture(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _picture(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """What Debris owes of a frame."""
     alive = (state["phase"] == MOVING) | (state["phase"] == ASLEEP)
     return {"position": state["position"], "rotation": state["rotation"], "velocity": state["velocity"] * alive[:, None], "alive": alive}
@@ -120,7 +120,7 @@ class _Hulls:
 
 
 def _advance(
-    shot: Shot, hulls: _Hulls, seeds: Seeds, drag: np.ndarray, before: dict, now: dict, frame: int, state: dict[str, np.ndarray]
+    shot: Shot, hulls: _Hulls, seeds: Seeds, drag: np.ndarray, before: Mapping, now: Mapping, frame: int, state: dict[str, np.ndarray]
 ) -> None:
     """Carry the state over one frame. The frame before the first has no length: pieces born at rest time appear where they are."""
     start = (frame - shot.first - 1) / shot.fps

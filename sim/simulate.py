@@ -9,7 +9,7 @@ written. Expects Taichi to be open (shot/device.py).
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -135,7 +135,7 @@ def _forget(folder: FrameFolder, frame: int) -> None:
         (folder.path / f"{_state_name(frame)}.{suffix}").unlink(missing_ok=True)
 
 
-def _report(frame: int, arrays: dict[str, np.ndarray], counts: Counts) -> None:
+def _report(frame: int, arrays: Mapping[str, np.ndarray], counts: Counts) -> None:
     """One line per frame, and a warning where a limit was reached."""
     log.info(
         "frame %d: %d breaks, %d impacts, %d clusters, %d lattice solves (%d iterations), %d contact solves, energy residual %.3g J",

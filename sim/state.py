@@ -6,6 +6,8 @@ penalties, slip, birth overlaps, cached axes, sleep counters and loads are all i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import taichi as ti
 
@@ -77,7 +79,7 @@ def _unused_blanked(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return rows
 
 
-def world_load(world: World, saved: dict[str, np.ndarray]) -> None:
+def world_load(world: World, saved: Mapping[str, np.ndarray]) -> None:
     """Put a saved state into a world of the same fragments. Raises ValueError if sizes or columns differ."""
     if len(saved["label"]) != world.count:
         raise ValueError(f"saved state has {len(saved['label'])} fragments, the scene {world.count}")

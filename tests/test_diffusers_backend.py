@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -127,7 +128,7 @@ def only_good(tiny: Path) -> tuple[str, ...]:
     return f"depth={tiny / 'good'}", f"normal={tiny / 'good'}"
 
 
-def refined_twice(shot: Shot, tmp_path: Path) -> list[dict]:
+def refined_twice(shot: Shot, tmp_path: Path) -> list[Mapping]:
     """The same frame refined by two backends opened one after the other."""
     from neural.refine import refine
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -264,7 +265,7 @@ def flat_shot(**look) -> Shot:
                       camera=Camera(width=96, height=64, position=(0, 6, 10), target=(0, 0, 0)))
 
 
-def draw_one(shot: Shot, fragments: Fragments, tmp_path: Path, dust=None, seeds=None, debris=None) -> dict[str, np.ndarray]:
+def draw_one(shot: Shot, fragments: Fragments, tmp_path: Path, dust=None, seeds=None, debris=None) -> Mapping[str, np.ndarray]:
     """Frame 1001 of a scene at rest."""
     from render.draw import draw
 

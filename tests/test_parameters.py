@@ -17,7 +17,7 @@ from PIL import Image
 from pipeline.digest import ROOT, shot_part
 from pipeline.run import run
 from pipeline.stages import STAGE_NAMES, STAGES
-from shot.frames import arrays_unpack
+from shot.frames import Arrays
 from shot.load import param_rows, shot_load
 from shot.params import Shot
 
@@ -134,7 +134,7 @@ def seen(folder: Path, states: bool = False) -> dict[str, str]:
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and ".delivered" not in p.parts):
         name = str(path.relative_to(folder))
         if path.suffix == ".npz" and path.name.startswith("state") == states:
-            arrays |= {f"{name}/{key}": array for key, array in arrays_unpack(path.read_bytes()).items() if key != "hash"}
+            arrays |= {f"{name}/{key}": array for key, array in Arrays(path.read_bytes()).items() if key != "hash"}
         elif path.suffix in (".exr", ".png"):
             arrays |= image_channels(path, name)
         elif path.suffix == ".mp4":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,14 +61,14 @@ class Constant:
         return np.full((3, *arrays["id"].shape), self.value, np.float32)
 
 
-def run(monkeypatch, backend, shot: Shot, guides: Guides, folder: Path, frames) -> dict[int, dict[str, np.ndarray]]:
+def run(monkeypatch, backend, shot: Shot, guides: Guides, folder: Path, frames) -> dict[int, Mapping[str, np.ndarray]]:
     """Refine with a given backend; all frames asked for."""
     monkeypatch.setattr(stage, "backend_open", lambda *_: backend)
     done = stage.refine(shot, guides, FrameFolder(folder), frames, progress_silent, None)
     return {frame: done.frame(frame) for frame in frames}
 
 
-def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
+def same(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> bool:
     """Bit for bit."""
     return all(np.array_equal(a[name], b[name]) for name in a)
 
@@ -142,7 +143,7 @@ def test_chunks_fade_and_list_their_guides():
 # ---- carrying along the motion ----
 
 
-def painted(arrays: dict[str, np.ndarray]) -> np.ndarray:
+def painted(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     """A smooth pattern fixed to the surfaces: what a perfect carry must reproduce."""
     r = arrays["rest"].astype(float)
     return np.stack([np.sin(0.9 * r[..., 0] + r[..., 1]), np.cos(0.7 * r[..., 2] - r[..., 1]), 0.1 * arrays["id"]]).astype(np.float32)
@@ -200,7 +201,7 @@ def test_blend_clamps_ghosts():
 # ---- layers ----
 
 
-def beauty_of(arrays: dict[str, np.ndarray]) -> np.ndarray:
+def beauty_of(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     """The raster as it is delivered without refinement."""
     dust = arrays["dust"].astype(np.float32)
     return arrays["solid"].astype(np.float32) * (1 - dust[..., 3:]) + dust[..., :3]

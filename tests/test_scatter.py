@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -193,7 +194,7 @@ def rubble(path: Path, pieces: int, fragment_count: int, frames: int) -> tuple[F
     return fragments, motion_write(path / "motion", written), seeds_of(position, rng.normal(0, 4, (pieces, 3)), radius, time, 5.0)
 
 
-def inside(fragments: Fragments, pose: dict, position: np.ndarray, radius: np.ndarray) -> np.ndarray:
+def inside(fragments: Fragments, pose: Mapping, position: np.ndarray, radius: np.ndarray) -> np.ndarray:
     """Depth (P) [m] of each piece's sphere below the nearest face of the box it is deepest in; negative outside."""
     half = np.abs(fragments.hull_vertex.reshape(-1, 8, 3)).max(axis=1)
     depth = np.full(len(position), -np.inf)
