@@ -24,6 +24,7 @@ from typing import Any
 from pipeline.digest import digest, library_versions
 from pipeline.plan import Step, plan, shot_hash
 from pipeline.progress import Quiet, Reporter
+from pipeline.relay import Relay, followed, relay_groups
 from pipeline.store import Entry, cache_folder, folder_writable
 from shot.device import denormals_keep, taichi_open
 from shot.errors import FramesFailed, MissingResource
@@ -52,10 +53,12 @@ class Run:
 def run(
     loaded: Loaded, frames: Sequence[int] | None = None, last: str = "deliver", out: Path | None = None,
     root: Path | None = None, reporter: Reporter | None = None, take: str = "",
+    only: Sequence[str] | None = None,
 ) -> Run:
     """Make the frames of a shot up to the stage `last`.
 
-    `frames` None is all of them, `root` None the user's cache folder, `out` None is runs/<shot>/<take>."""
+    `frames` None is all of them, `root` None the user's cache folder, `out` None is runs/<shot>/<take>; `only` makes these
+    stages and waits for the others, which other processes make: see pipeline/relay.py."""
     reporter = reporter or Quiet()
     root = root or cache_folder()
     wanted = sorted(frames) if frames is not None else list(loaded.shot.frame_range)
@@ -66,8 +69,7 @@ def run(
         folder_writable(folder, "output folder")
     done = Run(folder, loaded.shot, wanted)
     try:
-        for step in steps:
-            _stage_run(step, steps, loaded, done, reporter)
+        _stages_run(steps, loaded, done, reporter, root, only)
         if last == "deliver":
             _delivered(steps, loaded, done, reporter)
     except OSError as error:
@@ -96,6 +98,49 @@ def take_folder(runs: Path, shot: Shot, take: str = "") -> Path:
     return base / f"t{int(taken[-1].name[1:]) + 1 if taken else 1:03d}"
 
 
+def _stages_run(
+    steps: list[Step], loaded: Loaded, done: Run, reporter: Reporter, root: Path, only: Sequence[str] | None
+) -> None:
+    """All steps, one after the other; those after the simulation side by side where that is worth processes."""
+    if only is not None:
+        for step in steps:
+            if step.stage.name in only:
+                _stage_run(step, steps, loaded, done, reporter)
+            else:
+                done.results[step.stage.name] = followed(step)
+        return
+    groups, relay = relay_groups(steps), None
+    try:
+        for step in steps:
+            if groups and relay is None and step.stage.name in ("simulate", "shed"):  # they load their libraries during the simulation
+                relay = Relay(loaded, done.frames, groups, root, reporter)
+            if relay is not None and step.stage.name == "scatter":
+                _beside(relay, groups, steps, loaded, done, reporter)
+            _stage_run(step, steps, loaded, done, reporter)
+    finally:
+        if relay is not None:
+            relay.close()
+
+
+def _beside(relay: Relay, groups: list[list[Step]], steps: list[Step], loaded: Loaded, done: Run, reporter: Reporter) -> None:
+    """Make what the children do not make while they make the rest. What is found damaged is left to the ordinary walk."""
+    theirs = [step for group in groups for step in group]
+    try:
+        done.results.update(relay.go())
+        for step in steps[next(i for i, step in enumerate(steps) if step.stage.name == "scatter") :]:
+            if step not in theirs:
+                if not step.entry.hit(step.frames, reporter.line):
+                    began = time.monotonic()
+                    _stage_make(step, loaded, done, reporter)
+                    done.seconds[step.stage.name] = time.monotonic() - began
+                done.results[step.stage.name] = step.stage.open(step.entry.folder())
+        relay.join()
+    except DamagedFile as error:
+        reporter.line(f"{error}; making it again")
+        relay.close()
+    done.seconds.update(relay.seconds)
+
+
 def _stage_run(step: Step, steps: list[Step], loaded: Loaded, done: Run, reporter: Reporter, attempt: int = 0) -> None:
     """Open a stage's result from the store, or make what is missing of it."""
     stage, entry = step.stage, step.entry
@@ -109,7 +154,7 @@ def _stage_run(step: Step, steps: list[Step], loaded: Loaded, done: Run, reporte
             _stage_run(step, steps, loaded, done, reporter, attempt + 1)
             return
         done.seconds[stage.name] = done.seconds.get(stage.name, 0.0) + time.monotonic() - began
-    elif stage.name not in done.hits:
+    elif stage.name not in done.hits and stage.name not in done.seconds:
         done.hits.append(stage.name)
         reporter.line(f"{stage.name}: from the store ({entry.key})")
     os.utime(entry.whole)

@@ -1,0 +1,116 @@
+"""Stages side by side in several processes: the same bytes as one after the other; whatever ends one of them ends in a clear way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline import relay
+from pipeline.digest import ROOT, file_digest
+from pipeline.run import Run, run
+from shot.errors import FramesFailed
+from shot.load import Loaded, shot_load
+
+TINY = ROOT / "tests" / "shots" / "tiny_wall.toml"
+QUICK = ["refine.backend=none", "frames=26", "camera.width=64", "camera.height=48", "dust.cell=1.0"]
+
+
+def tiny() -> Loaded:
+    """A shot with just enough frames for more processes."""
+    return shot_load(str(TINY), QUICK, ROOT / "assets" / "shots")
+
+
+def files(folder: Path) -> dict[str, str]:
+    """Digest of every file of the store that is no timing."""
+    return {str(p.relative_to(folder)): file_digest(p) for p in sorted(folder.rglob("*")) if p.is_file() and p.name != "timing.json"}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
+    """The store of one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(relay, "GROUPS", ())
+        return folder, run(tiny(), last="draw", out=folder / "take", root=folder / "cache")
+
+
+def started(monkeypatch: pytest.MonkeyPatch) -> list[relay.Relay]:
+    """Relays that runs start from now on."""
+    seen: list[relay.Relay] = []
+    begin = relay.Relay.go
+    monkeypatch.setattr(relay.Relay, "go", lambda self: (seen.append(self), begin(self))[1])
+    return seen
+
+
+def test_same_bytes_side_by_side(alone: tuple[Path, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Every file of every stage equals that of one process, and each stage's time is known."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    seen = started(monkeypatch)
+    done = run(tiny(), last="draw", out=tmp_path / "take", root=tmp_path / "cache")
+    assert len(seen) == 1 and {"scatter", "dust", "upsample", "draw"} <= set(done.seconds)
+    assert files(tmp_path / "cache") == files(alone[0] / "cache") and done.keys == alone[1].keys
+    again = run(tiny(), last="draw", out=tmp_path / "take", root=tmp_path / "cache")
+    assert len(seen) == 1 and set(again.hits) == set(again.keys)
+
+
+def test_a_child_that_dies_is_one_error(alone: tuple[Path, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A killed child ends the run with exit code 4's error that names its stages; running again goes on and ends with the same bytes."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    begin = relay.Relay.go
+
+    def killed(self: relay.Relay):
+        followed = begin(self)
+        os.kill(self._children[0].process.pid or 0, signal.SIGKILL)
+        return followed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(relay.Relay, "go", killed)
+        with pytest.raises(FramesFailed, match="dust"):
+            run(tiny(), last="draw", out=tmp_path / "take", root=tmp_path / "cache")
+    run(tiny(), last="draw", out=tmp_path / "take", root=tmp_path / "cache")
+    assert files(tmp_path / "cache") == files(alone[0] / "cache")
+
+
+def children(parent: int) -> list[int]:
+    """Processes whose parent this is."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == parent:
+                found.append(int(stat.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def living(process: int) -> bool:
+    """True if it is there and no zombie."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_children_die_with_a_killed_parent(tmp_path: Path):
+    """kill -9 of the run: none of its processes is left a few seconds later."""
+    sets = [word for value in QUICK for word in ("-s", value)]
+    command = [sys.executable, "-P", str(ROOT / "cli.py"), "run", str(TINY), *sets, "-o", str(tmp_path / "take")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "DEMOLISH_CACHE": str(tmp_path / "cache")}
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 120.0
+    while len(children(process.pid)) < 3 and process.poll() is None and time.monotonic() < until:  # multiprocessing's tracker is one
+        time.sleep(0.05)
+    born = children(process.pid)
+    process.kill()
+    process.wait()
+    assert len(born) >= 3
+    until = time.monotonic() + 60.0
+    while any(living(one) for one in born) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not any(living(one) for one in born)
