@@ -72,9 +72,8 @@ def run_command(
         _dry_run(loaded, wanted, last, as_json)
         return
     with reporter(quiet) as told:
-        if preview and last == "deliver":  # a first picture at once: the standing building
-            run(loaded, wanted[:1], last, out, reporter=told, take="preview" if out is None else "")
-        done = run(loaded, wanted, last, out, reporter=told, take="preview" if preview and out is None else "")
+        take = "preview" if preview and out is None else ""
+        done = run(loaded, wanted, last, out, reporter=told, take=take, picture_first=preview and last == "deliver")
     if as_json:
         say({"folder": str(done.folder), "frames": len(done.frames), "keys": done.keys, "seconds": done.seconds,
              "from_store": done.hits, "delivered": done.delivered})

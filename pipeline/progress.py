@@ -32,6 +32,10 @@ class Reporter(Protocol):
         """One line for people: a hit, a warning, a result."""
         ...
 
+    def beside(self) -> Reporter:
+        """Another one in the same place, for stages that run at the same time."""
+        ...
+
 
 class Quiet:
     """Reports nothing."""
@@ -41,6 +45,9 @@ class Quiet:
     def advance(self, frame: int) -> None: ...
 
     def line(self, text: str) -> None: ...
+
+    def beside(self) -> Reporter:
+        return self
 
 
 class Plain:
@@ -68,6 +75,9 @@ class Plain:
     def line(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
+    def beside(self) -> Reporter:
+        return Plain()
+
 
 class Bar:
     """A rich bar per stage."""
@@ -84,6 +94,9 @@ class Bar:
 
     def line(self, text: str) -> None:
         self.progress.console.print(text, highlight=False)
+
+    def beside(self) -> Reporter:
+        return Bar(self.progress)
 
 
 @contextmanager

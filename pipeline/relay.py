@@ -3,8 +3,9 @@
 In: the steps of a run that come after the simulation. Out: the same results in the store as one process would make, one after the
 other: a child is `run(..., only=<its stages>)`; a stage reads the partial folders of those before it and waits for what is missing.
 Dust needs one core, drawing waits for its own pixels: side by side they take two thirds of the time. Children start with the simulation and
-load their libraries meanwhile. They speak through pipes and die with their parent, even if that is killed. They do not mend damaged
-results: where one stops for that, the ordinary walk through the steps goes on alone.
+load their libraries meanwhile; one of them can deliver the first frame, before anything moves, while the others still simulate. They
+speak through pipes and die with their parent, even if that is killed. They do not mend damaged results: where one stops for that, the
+ordinary walk through the steps goes on alone.
 """
 
 from __future__ import annotations
@@ -18,22 +19,46 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from pipeline.plan import Step
-from pipeline.progress import Reporter
-from pipeline.store import Entry
+from pipeline.progress import Quiet, Reporter
 from shot.errors import FramesFailed
 from shot.frames import Arrays, DamagedFile, FrameFolder
 from shot.load import Loaded
 
-GROUPS = ("dust",), ("scatter", "upsample"), ("draw",), ("refine",)  # the last one that is wanted stays with the parent
+GROUPS = ("dust",), ("scatter", "upsample"), ("draw",), ("refine",)  # the first one that has work stays with the parent
 FRAMES_MIN = 24  # frames to make, below which starting processes takes longer than it saves
 POLL = 0.01  # [s] between two looks for a frame
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a child shall make: `run` without its reporter."""
+
+    loaded: Loaded
+    frames: list[int]
+    last: str
+    only: list[str]
+    root: Path
+    out: Path
+    quiet: bool = False
+
+
+@dataclass
+class Child:
+    """A process, the way to it, and the stages it is for."""
+
+    process: BaseProcess
+    pipe: Connection
+    reporter: Reporter
+    steps: list[Step]
+    jobs: int = 0  # not yet done
+    listener: threading.Thread = field(init=False)
 
 
 def relay_groups(steps: Sequence[Step]) -> list[list[Step]]:
@@ -41,7 +66,7 @@ def relay_groups(steps: Sequence[Step]) -> list[list[Step]]:
     step = {step.stage.name: step for step in steps}
     groups = [[step[name] for name in names if name in step] for names in GROUPS]
     groups = [group for group in groups if max((missing(one) for one in group), default=0) >= FRAMES_MIN]
-    return groups[:-1] if "draw" in step and (os.cpu_count() or 1) > 1 else []
+    return groups[1:] if "draw" in step and (os.cpu_count() or 1) > 1 else []
 
 
 def missing(step: Step) -> int:
@@ -61,115 +86,136 @@ class _Child:
 class Relay:
     """The child processes of a run."""
 
-    def __init__(self, loaded: Loaded, frames: Sequence[int], groups: Sequence[Sequence[Step]], root: Path, reporter: Reporter):
+    def __init__(self, groups: Sequence[Sequence[Step]], reporter: Reporter):
         context = multiprocessing.get_context("spawn")  # a fork would share Taichi's threads
         self.seconds: dict[str, float] = {}
+        self.children: list[Child] = []
+        self._error: BaseException | None = None
         self._reporter = reporter
-        self._children: list[_Child] = []
         for group in groups:
             here, there = context.Pipe()
-            names = [step.stage.name for step in group]
-            modules = [step.stage.module for step in group]
-            process = context.Process(target=_child, args=(there, loaded, list(frames), names, modules, root), daemon=True)
+            process = context.Process(target=_child, args=(there, [step.stage.module for step in group]), daemon=True)
             process.start()
             there.close()
-            self._children.append(_Child(process, here, list(group)))
+            child = Child(process, here, reporter.beside(), list(group))
+            child.listener = threading.Thread(target=self._listen, args=(child,), daemon=True)
+            child.listener.start()
+            self.children.append(child)
 
-    def go(self) -> dict[str, Any]:
-        """Let the children begin; their stages' results, whose frames are waited for."""
-        for child in self._children:
-            with contextlib.suppress(OSError):  # it is dead: `check` will say so
-                child.pipe.send("go")
-        return {step.stage.name: followed(step, self.check) for child in self._children for step in child.steps}
+    def first_picture(self, loaded: Loaded, frame: int, steps: Sequence[Step], root: Path, out: Path) -> None:
+        """Let the child that draws deliver this frame while the parent simulates."""
+        names = [step.stage.name for step in steps]
+        only = names[names.index("shed") :]
+        self._send(next(child for child in self.children if child.steps[0].stage.name == "draw"),
+                   Job(loaded, [frame], "deliver", only, root, out, quiet=True))
 
-    def check(self) -> bool:
-        """Tell what the children have told; True while any of them works. Raises what one failed with."""
-        running = False
-        for child in self._children:
-            alive = child.process.is_alive()  # asked first: what it said before it ended is in the pipe afterwards
-            running |= alive
-            try:
-                while child.pipe.poll():
-                    self._hear(*child.pipe.recv())
-            except (EOFError, OSError):  # it died while it spoke
-                pass
-            if not alive and child.process.exitcode:
+    def go(self, loaded: Loaded, frames: Sequence[int], root: Path, out: Path) -> dict[str, Any]:
+        """Let the children make their stages; the results, whose frames are waited for."""
+        for child in self.children:
+            names = [step.stage.name for step in child.steps]
+            self._send(child, Job(loaded, list(frames), names[-1], names, root, out))
+        return {step.stage.name: followed(step, self.check) for child in self.children for step in child.steps}
+
+    def check(self) -> None:
+        """Raise what a child failed with."""
+        for child in self.children:
+            if self._error is None and child.jobs and not child.process.is_alive() and not child.listener.is_alive():
                 names = ", ".join(step.stage.name for step in child.steps)
-                raise FramesFailed(f"the process that makes {names} ended with {child.process.exitcode}; run again to go on")
-        return running
-
-    def _hear(self, kind: str, said: Any) -> None:
-        if kind == "line":
-            self._reporter.line(said)
-        elif kind == "seconds":
-            self.seconds.update(said)
-        else:
-            raise said
+                self._error = FramesFailed(
+                    f"the process that makes {names} ended with {child.process.exitcode}; run again to go on"
+                )
+        if self._error is not None:
+            raise self._error
 
     def join(self) -> None:
         """Wait until the children have done their part. Raises what one failed with."""
-        while self.check():
+        while any(child.jobs for child in self.children):
+            self.check()
             time.sleep(POLL)
+        self.check()
 
     def close(self) -> None:
         """End the children, done or not."""
-        for child in self._children:
-            if child.process.is_alive():
-                child.process.terminate()
-        for child in self._children:
+        for child in self.children:
+            child.process.terminate()
+        for child in self.children:
             child.process.join()
+            child.listener.join()
             child.pipe.close()
+
+    def _send(self, child: Child, job: Job) -> None:
+        child.jobs += 1
+        with contextlib.suppress(OSError):  # it is dead: `check` will say so
+            child.pipe.send(job)
+
+    def _listen(self, child: Child) -> None:
+        """Pass on what a child tells until its end of the pipe is closed."""
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                kind, *said = child.pipe.recv()
+                if kind == "stage":
+                    child.reporter.stage(*said)
+                elif kind == "advance":
+                    child.reporter.advance(*said)
+                elif kind == "line":
+                    child.reporter.line(*said)
+                elif kind == "error":
+                    self._error = self._error or said[0]
+                else:
+                    self.seconds.update(said[0])
+                    child.jobs -= 1
 
 
 def followed(step: Step, check: Callable[[], object] = lambda: None) -> Any:
     """The result of a step, whole or in the making by another process; `check` raises if that failed."""
-    return step.stage.open(step.entry.folder() if step.entry.whole.is_dir() else Followed(step.entry, check))
+    return step.stage.open(step.entry.folder() if step.entry.whole.is_dir() else Followed(step, check))
 
 
 class Followed(FrameFolder):
-    """The folder of a result in the making: what is not there yet is waited for."""
+    """The folder of a result in the making: what is not there yet is waited for, unless it is a frame that nobody will make."""
 
-    def __init__(self, entry: Entry, check: Callable[[], object]):
-        self.entry, self.check = entry, check
-        self.path = entry.partial
+    def __init__(self, step: Step, check: Callable[[], object]):
+        self.entry, self.check = step.entry, check
+        self.frames = frozenset(f"frame.{frame:04d}" for frame in step.frames)
+        self.path = step.entry.partial
 
     def get(self, name: str) -> Arrays:
         """Arrays under a name. Raises DamagedFile where they are missing from the finished result."""
         while True:
             whole = self.entry.whole.is_dir()  # asked first: what it held when it was renamed is there afterwards
             self.path = self.entry.whole if whole else self.entry.partial
-            if whole or (self.path / f"{name}.digest").exists():
+            if whole or (self.path / f"{name}.digest").exists() or (name.startswith("frame.") and name not in self.frames):
                 try:
                     return super().get(name)
                 except DamagedFile:  # of an earlier run and about to be made again, or renamed a moment ago
-                    if whole:
+                    if whole or (name.startswith("frame.") and name not in self.frames):
                         raise
             self.check()
             time.sleep(POLL)
 
 
 class _Told:
-    """A child's reporter: a line when a stage starts and ends."""
+    """A child's reporter: passes all on to the parent."""
 
     def __init__(self, pipe: Connection):
-        self._pipe, self._name, self._left, self._began = pipe, "", 0, 0.0
+        self._pipe = pipe
 
     def stage(self, name: str, total: int) -> None:
-        self._name, self._left, self._began = name, total, time.monotonic()
-        self.line(f"{name}: {total} to do, beside")
+        self._pipe.send(("stage", name, total))
 
     def advance(self, frame: int) -> None:
-        self._left -= 1
-        if not self._left:
-            self.line(f"{self._name}: {frame}, done in {time.monotonic() - self._began:.0f} s")
+        self._pipe.send(("advance", frame))
 
     def line(self, text: str) -> None:
         self._pipe.send(("line", text))
 
+    def beside(self) -> Reporter:
+        return self
 
-def _child(pipe: Connection, loaded: Loaded, frames: list[int], names: list[str], modules: list[str], root: Path) -> None:
-    """Load what the stages need, wait for the word, make them."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # leaves its locks in order
+
+def _child(pipe: Connection, modules: list[str]) -> None:
+    """Load what the stages need, then do jobs until the parent closes the pipe."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # leaves its locks in order
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C too, and ends this process
     threading.Thread(target=_die_with_parent, daemon=True).start()
     from pipeline.run import run
@@ -179,10 +225,14 @@ def _child(pipe: Connection, loaded: Loaded, frames: list[int], names: list[str]
         for module in modules:
             importlib.import_module(module)
         taichi_open()
-        pipe.recv()
-        done = run(loaded, frames, names[-1], root=root, reporter=_Told(pipe), only=names)
-        pipe.send(("seconds", done.seconds))
-    except EOFError:  # the parent has no use for it
+        while True:
+            job: Job = pipe.recv()
+            reporter = Quiet() if job.quiet else _Told(pipe)
+            done = run(job.loaded, job.frames, job.last, out=job.out, root=job.root, reporter=reporter, only=job.only)
+            if job.quiet:
+                pipe.send(("line", f"the first picture is in {job.out}"))
+            pipe.send(("done", {} if job.quiet else done.seconds))
+    except EOFError:  # nothing more to do
         return
     except Exception as error:
         try:

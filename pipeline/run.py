@@ -53,12 +53,12 @@ class Run:
 def run(
     loaded: Loaded, frames: Sequence[int] | None = None, last: str = "deliver", out: Path | None = None,
     root: Path | None = None, reporter: Reporter | None = None, take: str = "",
-    only: Sequence[str] | None = None,
+    only: Sequence[str] | None = None, picture_first: bool = False,
 ) -> Run:
     """Make the frames of a shot up to the stage `last`.
 
-    `frames` None is all of them, `root` None the user's cache folder, `out` None is runs/<shot>/<take>; `only` makes these
-    stages and waits for the others, which other processes make: see pipeline/relay.py."""
+    `frames` None is all of them, `root` None the user's cache folder, `out` None is runs/<shot>/<take>. `picture_first` delivers the
+    first frame before the rest. `only` makes these stages and waits for the others, which other processes make (pipeline/relay.py)."""
     reporter = reporter or Quiet()
     root = root or cache_folder()
     wanted = sorted(frames) if frames is not None else list(loaded.shot.frame_range)
@@ -68,8 +68,15 @@ def run(
     if last == "deliver":
         folder_writable(folder, "output folder")
     done = Run(folder, loaded.shot, wanted)
+    groups = relay_groups(steps) if only is None else []
+    if picture_first and not any(group[0].stage.name == "draw" for group in groups):
+        run(loaded, wanted[:1], last, folder, root, reporter)
+        picture_first = False
     try:
-        _stages_run(steps, loaded, done, reporter, root, only)
+        if only is None:
+            _stages_run(steps, groups, loaded, done, reporter, root, picture_first)
+        else:
+            _stages_join(steps, only, loaded, done, reporter)
         if last == "deliver":
             _delivered(steps, loaded, done, reporter)
     except OSError as error:
@@ -99,46 +106,46 @@ def take_folder(runs: Path, shot: Shot, take: str = "") -> Path:
 
 
 def _stages_run(
-    steps: list[Step], loaded: Loaded, done: Run, reporter: Reporter, root: Path, only: Sequence[str] | None
+    steps: list[Step], groups: list[list[Step]], loaded: Loaded, done: Run, reporter: Reporter, root: Path, picture_first: bool
 ) -> None:
-    """All steps, one after the other; those after the simulation side by side where that is worth processes."""
-    if only is not None:
-        for step in steps:
-            if step.stage.name in only:
-                _stage_run(step, steps, loaded, done, reporter)
-            else:
-                done.results[step.stage.name] = followed(step)
-        return
-    groups, relay = relay_groups(steps), None
+    """All steps, one after the other; those after the simulation side by side, with a child for each of `groups`."""
+    relay = None
     try:
         for step in steps:
             if groups and relay is None and step.stage.name in ("simulate", "shed"):  # they load their libraries during the simulation
-                relay = Relay(loaded, done.frames, groups, root, reporter)
+                relay = Relay(groups, reporter)
+                if picture_first:
+                    relay.first_picture(loaded, done.frames[0], steps, root, done.folder)
             if relay is not None and step.stage.name == "scatter":
-                _beside(relay, groups, steps, loaded, done, reporter)
+                _beside(relay, steps, loaded, done, reporter, root)
             _stage_run(step, steps, loaded, done, reporter)
     finally:
         if relay is not None:
             relay.close()
 
 
-def _beside(relay: Relay, groups: list[list[Step]], steps: list[Step], loaded: Loaded, done: Run, reporter: Reporter) -> None:
+def _beside(relay: Relay, steps: list[Step], loaded: Loaded, done: Run, reporter: Reporter, root: Path) -> None:
     """Make what the children do not make while they make the rest. What is found damaged is left to the ordinary walk."""
-    theirs = [step for group in groups for step in group]
     try:
-        done.results.update(relay.go())
-        for step in steps[next(i for i, step in enumerate(steps) if step.stage.name == "scatter") :]:
-            if step not in theirs:
-                if not step.entry.hit(step.frames, reporter.line):
-                    began = time.monotonic()
-                    _stage_make(step, loaded, done, reporter)
-                    done.seconds[step.stage.name] = time.monotonic() - began
-                done.results[step.stage.name] = step.stage.open(step.entry.folder())
+        theirs = relay.go(loaded, done.frames, root, done.folder)
+        done.results.update(theirs)
+        for step in steps[[step.stage.name for step in steps].index("scatter") :]:
+            if step.stage.name not in theirs:
+                _stage_run(step, steps, loaded, done, reporter)
         relay.join()
     except DamagedFile as error:
         reporter.line(f"{error}; making it again")
         relay.close()
     done.seconds.update(relay.seconds)
+
+
+def _stages_join(steps: list[Step], only: Sequence[str], loaded: Loaded, done: Run, reporter: Reporter) -> None:
+    """Make the stages `only`; the others are being made by other processes."""
+    for step in steps:
+        if step.stage.name in only:
+            _stage_run(step, steps, loaded, done, reporter)
+        else:
+            done.results[step.stage.name] = followed(step)
 
 
 def _stage_run(step: Step, steps: list[Step], loaded: Loaded, done: Run, reporter: Reporter, attempt: int = 0) -> None:

@@ -44,7 +44,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[relay.Relay]:
     """Relays that runs start from now on."""
     seen: list[relay.Relay] = []
     begin = relay.Relay.go
-    monkeypatch.setattr(relay.Relay, "go", lambda self: (seen.append(self), begin(self))[1])
+    monkeypatch.setattr(relay.Relay, "go", lambda self, *given: (seen.append(self), begin(self, *given))[1])
     return seen
 
 
@@ -64,17 +64,34 @@ def test_a_child_that_dies_is_one_error(alone: tuple[Path, Run], tmp_path: Path,
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     begin = relay.Relay.go
 
-    def killed(self: relay.Relay):
-        followed = begin(self)
-        os.kill(self._children[0].process.pid or 0, signal.SIGKILL)
+    def killed(self: relay.Relay, *given):
+        followed = begin(self, *given)
+        os.kill(self.children[0].process.pid or 0, signal.SIGKILL)
         return followed
 
     with monkeypatch.context() as patch:
         patch.setattr(relay.Relay, "go", killed)
-        with pytest.raises(FramesFailed, match="dust"):
+        with pytest.raises(FramesFailed, match="scatter, upsample"):
             run(tiny(), last="draw", out=tmp_path / "take", root=tmp_path / "cache")
     run(tiny(), last="draw", out=tmp_path / "take", root=tmp_path / "cache")
     assert files(tmp_path / "cache") == files(alone[0] / "cache")
+
+
+def test_first_picture_comes_before_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The child that draws delivers a preview's first frame before it is told to make the others."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    take, there = tmp_path / "take", []
+    begin = relay.Relay.go
+
+    def late(self: relay.Relay, *given):
+        self.join()  # a real shot simulates for much longer than this takes
+        there.extend(take.rglob("*.[0-9]*.png"))
+        return begin(self, *given)
+
+    monkeypatch.setattr(relay.Relay, "go", late)
+    run(tiny(), out=take, root=tmp_path / "cache", picture_first=True)
+    assert [path.name.split(".")[-2] for path in there] == ["1001"]
+    assert len(list(take.rglob("*.[0-9]*.png"))) == 26
 
 
 def children(parent: int) -> list[int]:
