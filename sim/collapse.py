@@ -76,6 +76,7 @@ class Collapse:
     hinge: np.ndarray  # (J) bonds that the solver has as joints
     touched: np.ndarray  # (F) bool: its bonds were changed since the last solve
     step: int = 0
+    idle: np.ndarray | None = None  # (F, 3) pushes of the last step if it changed nothing: with the same ones the next will not either
     records: Records = field(default_factory=Records)
     counts: Counts = field(default_factory=Counts)
 
@@ -158,7 +159,7 @@ def collapse_load(c: Collapse, arrays: dict[str, np.ndarray]) -> None:
         for name in vars(part):
             setattr(part, name, arrays[prefix + name].copy())
     c.ledger.total[:], c.ledger.bars = arrays["ledger"], float(arrays["bars"])
-    c.step, c.touched = int(arrays["step"]), arrays["touched"].copy()
+    c.step, c.touched, c.idle = int(arrays["step"]), arrays["touched"].copy(), None
     c.label, c.held = clusters(c.bonds, c.breakage.state, c.fragments.count)
     c.inside = bonds_inside(c.bonds, c.breakage.state, c.label, c.held)
     c.hinge = hinges_between(c.bonds, c.breakage.state, c.inside)

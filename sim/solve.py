@@ -30,8 +30,9 @@ import taichi as ti
 from shot.rotation import rotate
 from sim.broadphase import PairPack, TurnPack, hulls_turn, pairs_find
 from sim.column import column_read, column_write
-from sim.layout import CLIP, CONTACT, GRID, JOINT_ROW, POINTS, WORK, Tuning
+from sim.layout import AWAKE, CLIP, CONTACT, GRID, JOINT_ROW, POINTS, WORK, Tuning
 from sim.narrowphase import CANDIDATES, EDGES, LANES, ManifoldPack, manifolds_make
+from sim.state import world_save
 from sim.sweep import COLOURS, BeginPack, EndPack, SolvePack, solve_begin, solve_colour, solve_dual, solve_end, solve_serial
 from sim.world import Settings, Table, World
 
@@ -52,8 +53,12 @@ ENERGY = ("friction", "contact", "integrator", "joints", "elastic", "work", "kin
 def contact_step(world: World, h: float, settings: Settings, acceleration: np.ndarray | None = None) -> None:
     """Advance all bodies by h seconds. acceleration (F, 3) [m/s2] per fragment, beside gravity, or None.
 
+    Where nothing is awake, steps are taken until one changes nothing; those behind it cost nothing (`acceleration` moves no sleeper).
     Raises FloatingPointError naming the first fragment whose body left the finite numbers.
     """
+    if world.still == (h, settings):
+        return
+    before = None if np.any(column_read(world.body.array["state"]) == AWAKE) else world_save(world)
     work = work_of(world)
     tune = tuning(world, h, settings)
     into = next(i for i in range(3) if i != world.contact_now and (world.snapshot is None or i != world.snapshot["contact_now"]))
@@ -79,6 +84,12 @@ def contact_step(world: World, h: float, settings: Settings, acceleration: np.nd
     if not np.isfinite(world.energy["integrator"]):
         bad = np.flatnonzero(~np.isfinite(column_read(world.body.array["x"])).all(axis=1))
         raise FloatingPointError(f"fragment {bad[0] if len(bad) else '?'}: its body left the finite numbers")
+    world.still = (h, settings) if before is not None and same(before, world_save(world)) else None
+
+
+def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
+    """All arrays equal bit by bit."""
+    return all(one[k].tobytes() == other[k].tobytes() for k in one)
 
 
 class Work:
