@@ -29,7 +29,7 @@ from sim.simulate import frame_arrays, frame_hash, guard
 from sim.step import step
 
 SHOTS = ROOT / "assets" / "shots"
-EVERYWHERE = {"lower": (-1e4, -1e4, -1e4), "upper": (1e4, 1e4, 1e4)}
+LOWER, UPPER = (-1e4, -1e4, -1e4), (1e4, 1e4, 1e4)
 WARM = 3  # frames before the clock runs
 BOUNDS = {"untouched": 5.0, "wind": 150.0}  # [ms]
 
@@ -45,7 +45,8 @@ def main() -> None:
     given = ask.parse_args()
     loaded, fragments, bonds = building(given.shot, given.overrides, given.pieces, given.cache)
     taichi_open("cpu", 1)
-    print(f"{fragments.count} fragments, {bonds.count} bonds, {loaded.shot.fps:g} frames a second, {loaded.shot.steps_per_frame} steps each\n")
+    shot = loaded.shot
+    print(f"{fragments.count} fragments, {bonds.count} bonds, {shot.fps:g} frames a second, {shot.steps_per_frame} steps each\n")
     print("| case | CPU ms a frame | greatest | packed and written | lattice solves a frame | bound | |")
     print("|---|---|---|---|---|---|---|")
     for case, bound in BOUNDS.items():
@@ -77,7 +78,7 @@ def wind(frames: int, first: int) -> tuple[Event, ...]:
     """A push on everything in every frame, each another one, up to 1 % of the weight."""
     strength = np.random.default_rng(0).uniform(-0.1, 0.1, (frames, 2))
     return tuple(
-        Event(kind="push", frame=first + 1 + k, frames=1, force=(float(x), 0.0, float(z)), **EVERYWHERE)
+        Event(kind="push", frame=first + 1 + k, frames=1, force=(float(x), 0.0, float(z)), lower=LOWER, upper=UPPER)
         for k, (x, z) in enumerate(strength)
     )
 
