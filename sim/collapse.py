@@ -91,7 +91,7 @@ def collapse_create(shot: Shot, fragments: Fragments, bonds: Bonds) -> Collapse:
     breakage = Breakage.none(bonds.count)
     label, held = clusters(bonds, breakage.state, count)
     inside = bonds_inside(bonds, breakage.state, label, held)
-    world = world_create(_reduced(fragments, rubble(shot.events, fragments)), friction, shot.fracture.shrink)
+    world = world_create(fragments_reduced(fragments, rubble(shot.events, fragments)), friction, shot.fracture.shrink)
     bodies_split(world, label, held)
     compression = np.array([m.compression for m in materials])[fragments.material]
     size = np.asarray(fragments.size, float)
@@ -176,7 +176,7 @@ def collapse_digest(c: Collapse) -> int:
     return int.from_bytes(digest.digest(), "little")
 
 
-def _reduced(fragments: Fragments, lost: np.ndarray) -> Fragments:
+def fragments_reduced(fragments: Fragments, lost: np.ndarray) -> Fragments:
     """Fragments with hulls smaller by a share (F) of their size."""
     keep = np.repeat(1.0 - lost[fragments.hull_fragment], np.diff(fragments.hull_vertex_start))
     return replace(fragments, hull_vertex=(fragments.hull_vertex * keep[:, None]).astype(np.float32))
