@@ -41,7 +41,7 @@ def test_standing_building_is_left_alone(taichi, monkeypatch):
 
 def test_idle_steps_are_those_that_would_have_been(taichi):
     """Left alone or computed, a building that a push shakes for a while and a weakening reaches later comes to the same bits."""
-    push = Event(kind="push", frame=1004, frames=2, force=(0.4, 0.0, 0.0), lower=LOWER, upper=UPPER)
+    push = Event(kind="push", frame=1006, frames=2, force=(30.0, 0.0, 0.0), lower=LOWER, upper=UPPER)
     weaken = Event(kind="weaken", frame=1012, frames=2, amount=0.3, lower=LOWER, upper=UPPER)
     lazy, busy = standing(push, weaken), standing(push, weaken)
     rested = 0
