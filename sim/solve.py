@@ -60,7 +60,7 @@ def contact_step(world: World, h: float, settings: Settings, acceleration: np.nd
     Where nothing is awake, steps are taken until one changes nothing; those behind it cost nothing (`acceleration` moves no sleeper).
     Raises FloatingPointError naming the first fragment whose body left the finite numbers.
     """
-    if world.still == (h, settings):
+    if world.still is not None and world.still[:2] == (h, settings) and same(world.still[2], poses_of(world)):
         return
     before = None if np.any(column_read(world.body.array["state"]) == AWAKE) else world_save(world)
     work = work_of(world)
@@ -88,7 +88,12 @@ def contact_step(world: World, h: float, settings: Settings, acceleration: np.nd
     if not np.isfinite(world.energy["integrator"]):
         bad = np.flatnonzero(~np.isfinite(column_read(world.body.array["x"])).all(axis=1))
         raise FloatingPointError(f"fragment {bad[0] if len(bad) else '?'}: its body left the finite numbers")
-    world.still = (h, settings) if before is not None and same(before, world_save(world)) else None
+    world.still = (h, settings, poses_of(world)) if before is not None and same(before, world_save(world)) else None
+
+
+def poses_of(world: World) -> dict[str, np.ndarray]:
+    """Where all bodies are, how they move, and whether they are awake."""
+    return {k: column_read(world.body.array[k]) for k in ("x", "q", "v", "w", "state")}
 
 
 def _threads() -> int:

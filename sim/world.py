@@ -136,7 +136,7 @@ class World:
         self.fixed = np.zeros(count, bool)
         self.com = self.rest.copy()
         self.energy: dict[str, float] = {}
-        self.still: tuple | None = None  # (h, settings) of a step that changed nothing: another one would not either
+        self.still: tuple | None = None  # h, settings, poses of a step that changed nothing: another one would not either
         self.snapshot: dict | None = None
         self.work: Work | None = None  # scratch of sim/solve.py, rebuilt when missing, no part of the state
         column_write(self.fragment.array["friction"], friction)
