@@ -77,6 +77,7 @@ class Collapse:
     hinge: np.ndarray  # (J) bonds that the solver has as joints
     touched: np.ndarray  # (F) bool: its bonds were changed since the last solve
     step: int = 0
+    idle: np.ndarray | None = None  # (F, 3) pushes of the last step if it changed nothing: with the same ones the next will not either
     records: Records = field(default_factory=Records)
     counts: Counts = field(default_factory=Counts)
 
@@ -91,7 +92,7 @@ def collapse_create(shot: Shot, fragments: Fragments, bonds: Bonds) -> Collapse:
     breakage = Breakage.none(bonds.count)
     label, held = clusters(bonds, breakage.state, count)
     inside = bonds_inside(bonds, breakage.state, label, held)
-    world = world_create(_reduced(fragments, rubble(shot.events, fragments)), friction, shot.fracture.shrink)
+    world = world_create(fragments_reduced(fragments, rubble(shot.events, fragments)), friction, shot.fracture.shrink)
     bodies_split(world, label, held)
     compression = np.array([m.compression for m in materials])[fragments.material]
     size = np.asarray(fragments.size, float)
@@ -159,7 +160,7 @@ def collapse_load(c: Collapse, arrays: Mapping[str, np.ndarray]) -> None:
         for name in vars(part):
             setattr(part, name, arrays[prefix + name].copy())
     c.ledger.total[:], c.ledger.bars = arrays["ledger"], float(arrays["bars"])
-    c.step, c.touched = int(arrays["step"]), arrays["touched"].copy()
+    c.step, c.touched, c.idle = int(arrays["step"]), arrays["touched"].copy(), None
     c.label, c.held = clusters(c.bonds, c.breakage.state, c.fragments.count)
     c.inside = bonds_inside(c.bonds, c.breakage.state, c.label, c.held)
     c.hinge = hinges_between(c.bonds, c.breakage.state, c.inside)
@@ -176,7 +177,7 @@ def collapse_digest(c: Collapse) -> int:
     return int.from_bytes(digest.digest(), "little")
 
 
-def _reduced(fragments: Fragments, lost: np.ndarray) -> Fragments:
+def fragments_reduced(fragments: Fragments, lost: np.ndarray) -> Fragments:
     """Fragments with hulls smaller by a share (F) of their size."""
     keep = np.repeat(1.0 - lost[fragments.hull_fragment], np.diff(fragments.hull_vertex_start))
     return replace(fragments, hull_vertex=(fragments.hull_vertex * keep[:, None]).astype(np.float32))

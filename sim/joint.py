@@ -91,6 +91,7 @@ def joints_set(world: World, joints: Joints) -> None:
     for name, value in rows.items():
         column_write(world.joint.array[name], value)
     world.joint_count = count
+    world.still = None
 
 
 def joints_read(world: World) -> JointState:

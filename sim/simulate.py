@@ -42,17 +42,20 @@ def simulate(
     with FrameWriter(folder, progress) as writer:
         if resumed is None:
             writer.put(shot.first, frame_arrays(collapse))
+        arrays, moved = {}, True
         for frame in span:
             if frame <= (shot.first if resumed is None else resumed):
                 if resumed is not None:
                     progress(frame)
                 continue
-            collapse.records, collapse.counts = Records(), Counts()
+            collapse.records, collapse.counts, moved_before, moved = Records(), Counts(), moved, False
             lattice_forget(collapse.lattice)  # a resumed run starts its frame without
             for _ in range(shot.steps_per_frame):
-                _step(collapse, frame)
-                guard(collapse, shot, frame)
-            arrays = frame_arrays(collapse)
+                if _step(collapse, frame):
+                    guard(collapse, shot, frame)
+                    moved = True
+            same = not (moved or moved_before)  # as the frame before, which had no records either
+            arrays = arrays | {"hash": frame_hash(collapse)} if same else frame_arrays(collapse)
             writer.put(frame, arrays)
             _report(frame, arrays, collapse.counts)
             if (frame - shot.first) % shot.sim.checkpoint == 0:
@@ -62,9 +65,9 @@ def simulate(
     return Motion(folder)
 
 
-def _step(c: Collapse, frame: int) -> None:
+def _step(c: Collapse, frame: int) -> bool:
     try:
-        step(c)
+        return step(c)
     except (FloatingPointError, np.linalg.LinAlgError) as error:
         raise SimulationFailed(f"frame {frame}, step {c.step}: {error}") from error
 
@@ -86,8 +89,13 @@ def frame_arrays(c: Collapse) -> dict[str, np.ndarray]:
         **joined(c.records.impacts, IMPACT),
         **joined(c.records.crushes, CRUSH),
         "ledger": ledger,
-        "hash": np.array(collapse_digest(c), np.uint64),
+        "hash": frame_hash(c),
     }
+
+
+def frame_hash(c: Collapse) -> np.ndarray:
+    """() u64 of the whole state."""
+    return np.array(collapse_digest(c), np.uint64)
 
 
 def guard(c: Collapse, shot: Shot, frame: int) -> None:

@@ -9,8 +9,8 @@ In: World, h, Settings, accelerations. Out: the World one step later.
     sweep          bodies colour by colour (no two touching bodies share one), then the dual update of all rows
     end            v = (x - x0)/h;  L += I (theta - y_theta)/h, w = I^-1 L;  q = exp(theta) q0
 
-Rows are in sim/contact.py and sim/joint.py, kernels in sim/sweep.py. Below `SERIAL_POINTS` contact points the whole solve is one
-serial task: a parallel loop costs 0.2 ms to start and a step has a hundred; above it each colour is a parallel loop. Both give
+Rows are in sim/contact.py and sim/joint.py, kernels in sim/sweep.py. On one thread, and below `SERIAL_POINTS` contact points,
+the whole solve is one serial task; above it each colour is a parallel loop, which is 60 us to start some hundred times a step. Both give
 the same bits (fast_math is off, every sum has a fixed order). One thread gathers a body's rows however many there are.
 
 Energy of a step, from d(KE) = sum of impulses times mean velocity, which is exact for v and exact to O(h) for w:
@@ -24,14 +24,19 @@ Scales: penalties follow m/h^2, forces m L/h^2, lengths L, with m and L the medi
 a scene ten times as large, played sqrt(10) slower, repeats its motion.
 """
 
+from typing import Any
+
 import numpy as np
 import taichi as ti
+from taichi.lang import impl
 
 from shot.rotation import rotate
 from sim.broadphase import PairPack, TurnPack, hulls_turn, pairs_find
 from sim.column import column_read, column_write
-from sim.layout import CLIP, CONTACT, GRID, JOINT_ROW, POINTS, WORK, Tuning
+from sim.launch import Launch
+from sim.layout import AWAKE, CLIP, CONTACT, GRID, JOINT_ROW, POINTS, WORK, Tuning
 from sim.narrowphase import CANDIDATES, EDGES, LANES, ManifoldPack, manifolds_make
+from sim.state import world_save
 from sim.sweep import COLOURS, BeginPack, EndPack, SolvePack, solve_begin, solve_colour, solve_dual, solve_end, solve_serial
 from sim.world import Settings, Table, World
 
@@ -52,33 +57,54 @@ ENERGY = ("friction", "contact", "integrator", "joints", "elastic", "work", "kin
 def contact_step(world: World, h: float, settings: Settings, acceleration: np.ndarray | None = None) -> None:
     """Advance all bodies by h seconds. acceleration (F, 3) [m/s2] per fragment, beside gravity, or None.
 
+    Where nothing is awake, steps are taken until one changes nothing; those behind it cost nothing (`acceleration` moves no sleeper).
     Raises FloatingPointError naming the first fragment whose body left the finite numbers.
     """
+    if world.still is not None and world.still[:2] == (h, settings) and same(world.still[2], poses_of(world)):
+        return
+    before = None if np.any(column_read(world.body.array["state"]) == AWAKE) else world_save(world)
     work = work_of(world)
-    tune = tuning(world, h, settings)
+    tune = work.tuning(world, h, settings)
     into = next(i for i in range(3) if i != world.contact_now and (world.snapshot is None or i != world.snapshot["contact_now"]))
     push_set(world, work, acceleration)
-    hulls_turn(work.pack(world, TurnPack, into), world.hulls.count)
+    work.launch(world, into, hulls_turn, TurnPack)(world.hulls.count)
     pairs = pairs_of_step(world, work, into, tune)
-    manifolds_make(work.pack(world, ManifoldPack, into), pairs, tune)
+    work.launch(world, into, manifolds_make, ManifoldPack, tune)(pairs)
     joints, count = world.joint_count, world.count
-    solve_begin(work.pack(world, BeginPack, into), pairs, joints, count, tune)
+    work.launch(world, into, solve_begin, BeginPack, tune)(pairs, joints, count)
     awake, colours, points, active = (int(k) for k in column_read(work.array["count"]))
-    solve = work.pack(world, SolvePack, into)
-    if points < SERIAL_POINTS or colours > COLOURS:
-        solve_serial(solve, settings.iterations, awake, active, joints, tune)
+    if points < SERIAL_POINTS or colours > COLOURS or _threads() == 1:
+        work.launch(world, into, solve_serial, SolvePack, tune)(settings.iterations, awake, active, joints)
     else:
-        ends = column_read(work.array["colour_start"])
+        ends = column_read(work.array["colour_start"]).tolist()
+        colour, dual = (work.launch(world, into, kernel, SolvePack, tune) for kernel in (solve_colour, solve_dual))
         for _ in range(settings.iterations):
-            for c in range(colours):
-                solve_colour(solve, int(ends[c]), int(ends[c + 1]), tune)
-            solve_dual(solve, active, joints, tune)
-    solve_end(work.pack(world, EndPack, into), pairs, joints, count, tune)
+            for begin, end in zip(ends[:colours], ends[1:], strict=False):
+                colour(begin, end)
+            dual(active, joints)
+    work.launch(world, into, solve_end, EndPack, tune)(pairs, joints, count)
     world.contact_now, world.contact_count = into, pairs
     world.energy = dict(zip(ENERGY, column_read(work.array["term"]).tolist(), strict=True))
     if not np.isfinite(world.energy["integrator"]):
         bad = np.flatnonzero(~np.isfinite(column_read(world.body.array["x"])).all(axis=1))
         raise FloatingPointError(f"fragment {bad[0] if len(bad) else '?'}: its body left the finite numbers")
+    world.still = (h, settings, poses_of(world)) if before is not None and same(before, world_save(world)) else None
+
+
+def poses_of(world: World) -> dict[str, np.ndarray]:
+    """Where all bodies are, how they move, and whether they are awake."""
+    return {k: column_read(world.body.array[k]) for k in ("x", "q", "v", "w", "state")}
+
+
+def _threads() -> int:
+    """That Taichi was opened with."""
+    config: Any = impl.current_cfg()
+    return config.cpu_max_num_threads
+
+
+def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
+    """All arrays equal bit by bit."""
+    return all(one[k].tobytes() == other[k].tobytes() for k in one)
 
 
 class Work:
@@ -96,6 +122,8 @@ class Work:
         self.array: dict = {}
         self.grid: dict = {}
         self.packs: dict = {}
+        self.launches: dict = {}
+        self.tuned: tuple = (None, None)  # what the scalars were made for, and they
         self.grow(world, self.entries, world.contact[0].size)
 
     def grow(self, world: World, entries: int, pairs: int) -> None:
@@ -110,7 +138,20 @@ class Work:
             if k not in self.array or self.array[k].shape[0] < sizes.get(k, self.count):
                 self.array[k] = ti.ndarray(e, sizes.get(k, self.count))
                 self.array[k].fill(0)
-        self.packs = {}
+        self.packs, self.launches = {}, {}
+
+    def tuning(self, world: World, h: float, settings: Settings):
+        """`tuning`, or that of the last step if it would be the same."""
+        if self.tuned[0] != (h, settings):
+            self.tuned, self.launches = ((h, settings), tuning(world, h, settings)), {}
+        return self.tuned[1]
+
+    def launch(self, world: World, into: int, kernel, kind, tune=None) -> Launch:
+        """A kernel on its pack; `tune` is that of the step."""
+        key = (id(kernel), world.contact_now, into)
+        if key not in self.launches:
+            self.launches[key] = Launch(kernel, self.pack(world, kind, into), tune)
+        return self.launches[key]
 
     def pack(self, world: World, kind, into: int):
         """The columns of this pack type; `into` is the contact table being written."""
@@ -172,9 +213,8 @@ def pairs_of_step(world: World, work: Work, into: int, tune) -> int:
     """Fill the pairs of the next contact table, growing tables until they fit; the number of pairs."""
     while True:
         room = min(work.pairs, world.contact[into].size)
-        pairs_find(
-            work.pack(world, PairPack, into), world.hulls.count, world.contact_count, work.mask, work.entries, room, work.cell, tune
-        )
+        find = work.launch(world, into, pairs_find, PairPack, tune)
+        find(world.hulls.count, world.contact_count, work.mask, work.entries, room, work.cell)
         entries, pairs = (int(k) for k in column_read(work.grid["need"]))
         if entries <= work.entries and pairs <= room:
             return pairs

@@ -16,6 +16,7 @@ from sim.layout import ASLEEP, BODY, CONTACT, FRAGMENT, JOINT, PER_POINT, POINTS
 from sim.world import Contacts, Table, World, bodies_read
 
 HOST = ("label", "fixed", "com")
+KEPT = (*HOST, "contact_now", "contact_count", "joint_count", "still")
 
 
 def state_snapshot(world: World) -> None:
@@ -28,7 +29,7 @@ def state_snapshot(world: World) -> None:
         for k, a in table.items():
             column_copy(copies[k], a)
         held[name] = copies
-    held |= {k: getattr(world, k) for k in (*HOST, "contact_now", "contact_count", "joint_count")} | {"energy": dict(world.energy)}
+    held |= {k: getattr(world, k) for k in KEPT} | {"energy": dict(world.energy)}
     world.snapshot = held
 
 
@@ -40,7 +41,7 @@ def state_restore(world: World) -> None:
     for name, table in _tables(world).items():
         for k, a in table.items():
             column_copy(a, held[name][k])
-    for k in (*HOST, "contact_now", "contact_count", "joint_count"):
+    for k in KEPT:
         setattr(world, k, held[k])
     world.energy = dict(held["energy"])
 
@@ -91,6 +92,7 @@ def world_load(world: World, saved: Mapping[str, np.ndarray]) -> None:
     if joints > world.joint.size:
         world.joint = Table(JOINT, joints)
     world.contact_now, world.contact_count, world.joint_count, world.snapshot, world.work = 0, contacts, joints, None, None
+    world.still = None
     if contacts > world.contact[0].size:
         world.contact[0] = Table(CONTACT, contacts)
     for name, table in (("body", world.body), ("fragment", world.fragment), ("joint", world.joint), ("contact", world.contact[0])):

@@ -27,10 +27,14 @@ from sim.world import bodies_split, energy_read, forces_read, fragments_read
 HINGE_SHARE = 1 / 3  # of each yield force: the joint's rows yield one by one, and |N|/N_y + |M1|/M1_y + |M2|/M2_y must stay below 1
 
 
-def step(c: Collapse) -> None:
-    """Advance by c.h."""
+def step(c: Collapse) -> bool:
+    """Advance by c.h. False if nothing moved, broke or rang."""
     broken = Broken()
     events_act(c, broken)  # cuts and weakening that are due
+    pushed = push(c.plan, c.step, c.fragments.count)
+    if c.idle is not None and not c.touched.any() and np.array_equal(pushed, c.idle):
+        c.step += 1
+        return False
     hinges_tear(c, broken)  # bars that were bent or pulled too far
     regroup(c)  # what hangs together now is one body
     state_snapshot(c.world)
@@ -38,8 +42,8 @@ def step(c: Collapse) -> None:
     c.touched |= c.elastic.lively
     for round_ in range(c.rounds + 1):
         if regrouped:
-            move(c)  # contact, joints, gravity: all bodies by h
-            load = loads(c)
+            move(c, pushed)  # contact, joints, gravity: all bodies by h
+            load = loads(c, pushed)
         response = strain(c, load, asked, answers)  # the lattice of every cluster that is not at peace
         if response is None:
             break
@@ -56,6 +60,8 @@ def step(c: Collapse) -> None:
     settle(c, answers, load)
     write_down(c, broken)
     c.step += 1
+    c.idle = pushed if c.world.still is not None and not (answers or broken.bond) else None
+    return c.idle is None
 
 
 def events_act(c: Collapse, broken: Broken) -> None:
@@ -100,18 +106,16 @@ def joints_of(c: Collapse, bond: np.ndarray) -> Joints:
     )
 
 
-def move(c: Collapse) -> None:
-    """All bodies by h under contact, joints, gravity and pushes."""
-    pushed = push(c.plan, c.step, c.fragments.count)
+def move(c: Collapse, pushed: np.ndarray) -> None:
+    """All bodies by h under contact, joints, gravity and pushes (F, 3) [m/s2]."""
     contact_step(c.world, c.h, c.settings, pushed if pushed.any() else None)
     c.counts.contacts += 1
 
 
-def loads(c: Collapse) -> np.ndarray:
-    """(F, 6) all that loads the lattice, in rest axes."""
+def loads(c: Collapse, pushed: np.ndarray) -> np.ndarray:
+    """(F, 6) all that loads the lattice, in rest axes; pushed (F, 3) [m/s2]."""
     poses = fragments_read(c.world)
     force, moment = forces_read(c.world)
-    pushed = push(c.plan, c.step, c.fragments.count)
     body = body_loads(c.fragments, c.label, c.held, poses.rotation, poses.angular_velocity, c.sim.gravity, pushed)
     return body + contact_loads(force, moment, poses.rotation)
 

@@ -136,6 +136,7 @@ class World:
         self.fixed = np.zeros(count, bool)
         self.com = self.rest.copy()
         self.energy: dict[str, float] = {}
+        self.still: tuple | None = None  # h, settings, poses of a step that changed nothing: another one would not either
         self.snapshot: dict | None = None
         self.work: Work | None = None  # scratch of sim/solve.py, rebuilt when missing, no part of the state
         column_write(self.fragment.array["friction"], friction)
@@ -145,6 +146,7 @@ class World:
     def crush_set(self, force: np.ndarray) -> None:
         """What crushes each fragment (F) [N]; none is crushed yet."""
         column_write(self.fragment.array["crush"], np.stack([force, np.zeros(self.count)], axis=1))
+        self.still = None
 
 
 def world_create(fragments: Fragments, friction: np.ndarray, shrink: float) -> World:
@@ -238,6 +240,7 @@ def _bodies_group(world: World, changed: np.ndarray, x, q, v, w, state) -> None:
         column_write(body[name], value)
     column_write(fragment["body"], label)
     column_write(fragment["offset"], offset)
+    world.still = None
 
 
 def _spin(inertia: np.ndarray, q: np.ndarray, w: np.ndarray) -> np.ndarray:
@@ -262,6 +265,7 @@ def bodies_write(world: World, x: np.ndarray, q: np.ndarray, v: np.ndarray, w: n
     values = {"x": x, "q": q, "v": v, "w": w, "spin": spin, "v_before": v, "state": state, "calm": np.zeros(world.count)}
     for name, value in values.items():
         column_write(a[name], value)
+    world.still = None
 
 
 def fragments_read(world: World) -> Poses:

@@ -56,14 +56,25 @@ def hull_of(scene: dict[str, np.ndarray], body: int) -> np.ndarray:
 
 def rapier(scene: dict[str, np.ndarray], threads: int, substeps: int = 1) -> tuple[Step, Pose, str]:
     """Rapier (rapier3d on PyPI)."""
+    world, handle, _ = rapier_world(scene, threads, substeps)
+
+    def step() -> None:
+        for _ in range(substeps):
+            world.step()
+
+    return step, lambda: rapier_pose(world, handle), "rapier3d " + version("rapier3d")
+
+
+def rapier_world(scene: dict[str, np.ndarray], threads: int, substeps: int = 1) -> tuple[Any, list, Any]:
+    """The world, the handles of its bodies, and that of the ground."""
     import rapier3d as r  # pyright: ignore[reportMissingImports]
 
     world = r.PhysicsWorld(gravity=(0.0, -GRAVITY, 0.0))
     world.set_num_threads(threads)
     world.integration_parameters.dt = H / substeps
     friction = float(scene["friction"])
-    ground = r.Collider.cuboid(*GROUND).friction(friction).restitution(0.0)
-    world.add_body(r.RigidBody.fixed().translation((0.0, -GROUND[1], 0.0)), [ground])
+    slab = r.Collider.cuboid(*GROUND).friction(friction).restitution(0.0)
+    ground = world.add_body(r.RigidBody.fixed().translation((0.0, -GROUND[1], 0.0)), [slab])
     handle = []
     for i, half in enumerate(scene["half"]):
         shape = r.Collider.cuboid(*map(float, half)) if half[0] > 0 else r.Collider.convex_hull(hull_of(scene, i).astype(np.float32))
@@ -73,17 +84,14 @@ def rapier(scene: dict[str, np.ndarray], threads: int, substeps: int = 1) -> tup
         turn = q[1:] / sine * 2 * np.arctan2(sine, q[0]) if sine > 0 else np.zeros(3)
         body = r.RigidBody.dynamic().translation(tuple(scene["position"][i])).rotation(tuple(turn)).linvel(tuple(scene["velocity"][i]))
         handle.append(world.add_body(body, [shape]))
+    return world, handle, ground
 
-    def step() -> None:
-        for _ in range(substeps):
-            world.step()
 
-    def pose() -> tuple[np.ndarray, np.ndarray]:
-        bodies = [world.rigid_bodies[h] for h in handle]
-        place = np.array([[b.translation.x, b.translation.y, b.translation.z] for b in bodies])
-        return place, np.array([_wxyz(b.rotation) for b in bodies])
-
-    return step, pose, "rapier3d " + version("rapier3d")
+def rapier_pose(world: Any, handle: list) -> tuple[np.ndarray, np.ndarray]:
+    """Positions and rotations of the bodies."""
+    bodies = [world.rigid_bodies[h] for h in handle]
+    place = np.array([[b.translation.x, b.translation.y, b.translation.z] for b in bodies])
+    return place, np.array([_wxyz(b.rotation) for b in bodies])
 
 
 def _wxyz(q: Any) -> list[float]:
@@ -168,6 +176,7 @@ def usd_of(scene: dict[str, np.ndarray]) -> str:
 
     friction = float(scene["friction"])
     stuff = 'rel material:binding:physics = </World/stuff>'
+    fine = f"uint physxScene:minPositionIterationCount = {int(scene['iterations'])}" if int(scene.get("iterations", 0)) else ""
     text = [f"""#usda 1.0
 (
   defaultPrim = "World"
@@ -185,6 +194,7 @@ def PhysicsScene "scene" (
   float physics:gravityMagnitude = {GRAVITY}
   bool physxScene:enableGPUDynamics = false
   uniform token physxScene:broadphaseType = "ABP"
+  {fine}
 }}
 def Material "stuff" (
   prepend apiSchemas = ["PhysicsMaterialAPI"]
@@ -231,7 +241,30 @@ def Cube "ground" (
   {stuff}
 }}
 """)
+    if "bond_a" in scene:
+        text.extend(_usd_joints(scene, tuples))
     return "".join([*text, "}\n"])
+
+
+def _usd_joints(scene: dict[str, np.ndarray], tuples: Callable[[np.ndarray], str]) -> list[str]:
+    """Breakable fixed joints; anchors count in units of the prim, whose scale is a box's half-extents."""
+    scale = np.where(np.isnan(scene["half"]), 1.0, scene["half"])
+    text = []
+    for k, (a, b) in enumerate(zip(scene["bond_a"], scene["bond_b"], strict=True)):
+        at = [(scene["bond_point"][k] - scene["position"][i]) / scale[i] if i >= 0 else scene["bond_point"][k] for i in (a, b)]
+        second = f"rel physics:body1 = </World/b{b}>" if b >= 0 else ""
+        text.append(f"""def PhysicsFixedJoint "j{k}"
+{{
+  rel physics:body0 = </World/b{a}>
+  {second}
+  point3f physics:localPos0 = {tuples(at[0][None])}
+  point3f physics:localPos1 = {tuples(at[1][None])}
+  float physics:breakForce = {scene["bond_force"][k]:.9g}
+  float physics:breakTorque = {scene["bond_torque"][k]:.9g}
+  bool physics:collisionEnabled = 0
+}}
+""")
+    return text
 
 
 ENGINES: dict[str, Callable[[dict[str, np.ndarray], int], tuple[Step, Pose, str]]] = {
