@@ -30,7 +30,7 @@ from sim.polyhedron import SURFACE, Polyhedron, polyhedron_box
 from sim.solid import pieces_in_cells, solid_of, turned
 
 ASPECT = 2.0  # length over height of a block: single bricks have 3, concrete blocks 2
-THICK = 1.5  # pieces: thicker members would break through their thickness as well
+THICK = 1.5  # pieces, or bricks where those are longer: thicker members would break through their thickness as well
 EVEN = 0.8  # least volume over thickness times silhouette: 1 a plain wall, 0.5 a wedge
 BAT = 0.25  # of a block: head joints closer to an end are left out
 SHIFT = 0.1  # of a block: most that jitter 1 moves a joint; laps of half a block stay above 0.3
@@ -52,7 +52,7 @@ class Wall:
 
 @dataclass(frozen=True)
 class Block:
-    """A box [m] in the wall's frame, beyond the wall where it ends, and what lies across its sides (SURFACE: nothing)."""
+    """A box [m] in the wall's frame, beyond its faces, top and foot, and what lies across its sides (SURFACE: nothing)."""
 
     lower: np.ndarray  # (3)
     upper: np.ndarray  # (3)
@@ -74,7 +74,7 @@ def wall_of(vertex: np.ndarray, face: np.ndarray, unit: tuple[float, float], pie
     a, b, c = (local[face[:, k]] for k in range(3))
     silhouette = 0.25 * float(np.abs(np.cross(b - a, c - a)[:, 2]).sum())
     volume = float(mass_properties(local, np.array([0, len(local)]), face, np.array([0, len(face)]))[0][0])
-    if volume < EVEN * thickness * silhouette or thickness > THICK * piece:
+    if volume < EVEN * thickness * silhouette or thickness > THICK * max(piece, unit[0]):
         return None
     return Wall(frame, local, face, unit, volume >= (1.0 - BOX) * float(np.ptp(local, axis=0).prod()))
 
@@ -138,10 +138,9 @@ def blocks_of(wall: Wall, solid: manifold3d.Manifold | None, piece: float, jitte
         y = bed[course] - (margin if course == 0 else 0.0), bed[course + 1] + (margin if course == courses - 1 else 0.0)
         over = course - 1 if course else SURFACE, course + 1 if course < courses - 1 else SURFACE
         runs = [(float(lower[0]), float(upper[0]))] if solid is None else runs_of(solid, lower, upper, bed[course], bed[course + 1])
-        ends = [lower[0] - margin, *(0.5 * (left[1] + right[0]) for left, right in zip(runs, runs[1:], strict=False)), upper[0] + margin]
-        for run, (start, end) in enumerate(runs):
+        for start, end in runs:
             joint = joints(start, end, float(lower[0]), course % 2, pitch, wall.unit[0], jitter, seed, f"{stream}/course{course}")
-            cuts = [ends[run], *joint, ends[run + 1]]
+            cuts = [start, *joint, end]  # not into the opening: a bed joint on its sill would leave a flap there
             for k in range(len(cuts) - 1):
                 number = courses + len(blocks)
                 blocks.append(Block(
