@@ -140,7 +140,9 @@ def _fragments_and_bonds(folder: FrameFolder) -> tuple[results.Fragments, result
 
 
 SOLVER = ("numpy", "scipy", "taichi")
-STRENGTH = ("density", "young", "poisson", "tension", "compression", "cohesion", "friction_angle", "fracture_energy", "weibull", "steel")
+STRENGTH = (
+    "density", "young", "poisson", "tension", "compression", "cohesion", "friction_angle", "fracture_energy", "weibull", "steel", "unit",
+)
 OF_FLIGHT = ("debris.bounce", "debris.friction", "debris.drag", "debris.steps")
 OF_UPSAMPLING = ("dust.upsample", "dust.upsampler", "dust.detail")
 

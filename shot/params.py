@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Vec3 = tuple[float, float, float]
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Size = Annotated[float, Field(ge=0.0, le=2.0)]
 
 
 class Table(BaseModel):
@@ -86,6 +87,9 @@ class Material(Table):
     steel: float = param(0.0, "", "share of reinforcing steel in the section; bars hinge where plain concrete parts", ge=0, le=0.1)
     friction: float = param(0.6, "", "sliding friction of the pieces; higher piles steeper", ge=0, le=2)
     grain: float = param(0.1, "m", "largest secondary piece that a crack sheds", ge=0.001, le=1)
+    unit: tuple[Size, Size] = param(
+        (0.0, 0.0), "m", "length and height of a brick with its joints: walls of it crack along joints; 0 for a material without"
+    )
     fractal: float = param(2.5, "", "size law N(>r) ~ r^-D of debris; higher means more dust", ge=1.8, le=2.9)
     albedo: Vec3 = param((0.42, 0.40, 0.37), "", "linear Rec.709 colour of the outer faces")
     albedo_inside: Vec3 = param((0.50, 0.48, 0.45), "", "linear Rec.709 colour of fresh fracture faces")
@@ -98,7 +102,7 @@ class Materials(Table):
     plain: Material = Material(steel=0.0)
     brick: Material = Material(
         density=1600, young=4e9, poisson=0.15, tension=0.25e6, compression=6e6, cohesion=0.35e6, friction_angle=34,
-        fracture_energy=20, weibull=8, friction=0.7, grain=0.12, fractal=2.3,
+        fracture_energy=20, weibull=8, friction=0.7, grain=0.12, unit=(0.25, 0.075), fractal=2.3,
         albedo=(0.36, 0.15, 0.09), albedo_inside=(0.42, 0.19, 0.11),
     )
     facade: Material = Material(
@@ -107,12 +111,26 @@ class Materials(Table):
     )
 
 
+class Mortar(Table):
+    """Bed joints between the bricks of a wall. Means of what van der Pluijm (1999) and EN 1052-3 tests find on general-purpose mortar."""
+
+    tension: float = param(0.15e6, "Pa", "tensile strength of a bed joint; lower comes off course by course", ge=1e3, le=1e8)
+    cohesion: float = param(0.25e6, "Pa", "shear strength of a bed joint without pressure; lower slides in steps", ge=1e3, le=1e8)
+    friction_angle: float = param(36.0, "deg", "how much the weight above holds a bed joint together", ge=0, le=60)
+    fracture_energy: float = param(10.0, "J/m2", "energy to open a joint; higher cracks more gently", ge=0.1, le=1e6)
+    head: float = param(0.5, "", "strength of head joints, which are filled badly and shrink, against bed joints", gt=0, le=2)
+
+
 class Fracture(Table):
     """How members are cut into pieces before the collapse, and how strong the cuts are."""
 
     piece: float = param(1.2, "m", "wanted piece size; smaller gives more, finer pieces and longer runs", ge=0.05, le=20)
     pieces_min: int = param(6, "", "least number of pieces of an infill or facade panel", ge=1, le=200)
     jitter: Fraction = param(0.8, "", "irregularity of the cuts: 0 a grid, 1 fully random")
+    masonry: Literal["courses", "cells"] = param(
+        "courses", "", "walls of bricks part along their joints, in steps, as blocks of bricks; or into irregular cells like concrete"
+    )
+    mortar: Mortar = Mortar()
     strength_scale: float = param(1.0, "", "multiplies every strength; below 1 the building is tired", gt=0, le=100)
     joint_scale: float = param(1.0, "", "strength of the joints between members against the material", gt=0, le=10)
     facade_fixing: float = param(0.5, "", "strength of panel fixings and mortar edges against the weaker material", gt=0, le=10)

@@ -1,7 +1,8 @@
 """The `shatter` stage: members cut into pieces, pieces tied by bonds.
 
 In: a Building and the shot's fracture, materials and seed. Out: Fragments (render mesh, hulls, mass) and Bonds (exact shared
-polygons with strengths). Convex members are cut by half-spaces (`sim/voronoi.py`), solids by manifold booleans (`sim/solid.py`).
+polygons with strengths). Convex members are cut by half-spaces (`sim/voronoi.py`), solids by manifold booleans (`sim/solid.py`), walls of
+masonry along their joints (`sim/masonry.py`).
 Random numbers are hashed by seed and member, so a member that changes leaves the cuts and strengths of the others alone.
 Does not cut during the collapse, and does not repair meshes: members must be closed and outward.
 """
@@ -16,12 +17,13 @@ from shot.params import Shot
 from shot.results import GROUND, MEMBER_KINDS, Bonds, Building, Fragments, Progress
 from sim.adjacency import Contact, Piece, contacts_between, contacts_ground, contacts_inside, surface_of, touch_distance
 from sim.cover import reduced
+from sim.masonry import Wall, pieces_of_wall, wall_of
 from sim.mass import mass_properties
 from sim.overlap import contacts_overlapping
 from sim.polyhedron import Polyhedron, closed, polyhedron_from_mesh
 from sim.section import sections_of
 from sim.solid import pieces_of_solid
-from sim.strength import bond_names, bond_strengths, material_columns
+from sim.strength import BED, HEAD, NO_MORTAR, bond_names, bond_strengths, material_columns, material_row
 from sim.voronoi import cells_of_convex
 
 FACE_MIN = 1e-4  # of the smaller piece's size squared: smaller shared faces carry nothing and would only crackle
@@ -34,9 +36,10 @@ def shatter(shot: Shot, building: Building, folder: FrameFolder, progress: Progr
     size_check(shot, building)
     pieces: list[Piece] = []
     contacts: list[Contact] = []
+    laid = np.array([member_wall(shot, building, member) is not None for member in range(len(building.member_kind))])
     for member in range(len(building.member_kind)):
         own = member_pieces(shot, building, member)
-        contacts += contacts_inside(own, len(pieces), bool(building.member_convex[member]))
+        contacts += contacts_inside(own, len(pieces), bool(building.member_convex[member]) and not laid[member])
         pieces += own
         progress(member)
     surface = surface_of(pieces)
@@ -46,7 +49,7 @@ def shatter(shot: Shot, building: Building, folder: FrameFolder, progress: Progr
     contacts += contacts_overlapping(pieces, {(c.a, c.b) for c in between}, touch)
     contacts += contacts_ground(pieces, surface, building.member_grounded, touch)
     fragments = fragments_of(shot, building, pieces)
-    bonds = bonds_of(shot, building, fragments, contacts)
+    bonds = bonds_of(shot, building, fragments, contacts, laid)
     fragments.save(folder)
     bonds.save(folder)
     return fragments, bonds
@@ -79,6 +82,9 @@ def member_pieces(shot: Shot, building: Building, member: int) -> list[Piece]:
     panel = MEMBER_KINDS[building.member_kind[member]] in ("facade", "infill")
     pieces_min = fracture.pieces_min if panel else 1
     stream = f"shatter.site/{member}"
+    wall = member_wall(shot, building, member)
+    if wall is not None:
+        return pieces_of_wall(member, wall, fracture.piece, pieces_min, fracture.jitter, shot.seed, stream)
     if not building.member_convex[member]:
         return pieces_of_solid(member, vertex, face, fracture.piece, pieces_min, fracture.jitter, shot.seed, stream)
     solid = polyhedron_from_mesh(vertex, face)
@@ -86,6 +92,16 @@ def member_pieces(shot: Shot, building: Building, member: int) -> list[Piece]:
         raise ShotError(f"member {member}: the mesh is not closed; repair it before it is cut")
     _, cells = cells_of_convex(solid, fracture.piece, pieces_min, fracture.jitter, shot.seed, stream)
     return [piece_of_cell(member, site, cell) for site, cell in enumerate(cells)]
+
+
+def member_wall(shot: Shot, building: Building, member: int) -> Wall | None:
+    """The member as a wall of masonry, if it is one and the shot wants it cut along its joints."""
+    unit = material_row(shot.materials, building.material_name[building.member_material[member]]).unit
+    if shot.fracture.masonry == "cells":
+        return None
+    vertex = building.vertex[building.vertex_start[member] : building.vertex_start[member + 1]]
+    face = building.face[building.face_start[member] : building.face_start[member + 1]]
+    return wall_of(vertex, face, unit, shot.fracture.piece)
 
 
 def piece_of_cell(member: int, site: int, cell: Polyhedron) -> Piece:
@@ -147,8 +163,8 @@ def _fans(piece: Piece) -> tuple[np.ndarray, np.ndarray]:
     return np.array(face, np.int32), np.array(inside, bool)
 
 
-def bonds_of(shot: Shot, building: Building, fragments: Fragments, contacts: list[Contact]) -> Bonds:
-    """Bonds of the contacts, ordered by fragments (the ground last) and then by plane."""
+def bonds_of(shot: Shot, building: Building, fragments: Fragments, contacts: list[Contact], laid: np.ndarray) -> Bonds:
+    """Bonds of the contacts, ordered by fragments (the ground last) and then by plane. `laid` (M) bool: members cut along mortar joints."""
     count = fragments.count
     contacts = sorted(contacts, key=lambda c: (c.a, c.b if c.b != GROUND else count))  # stable: planes keep their order
     normal = np.array([c.normal for c in contacts]).reshape(-1, 3)
@@ -158,6 +174,8 @@ def bonds_of(shot: Shot, building: Building, fragments: Fragments, contacts: lis
     keep = section.area > FACE_MIN * np.minimum(fragments.size[a], fragments.size[far]).astype(float) ** 2
     pair = np.stack([a, far], axis=1)
     joint = (b == GROUND) | (fragments.member[a] != fragments.member[far])
+    upright = np.abs(normal[:, 1]) < np.sqrt(0.5)
+    mortar = np.where(joint | ~laid[fragments.member[a]], NO_MORTAR, np.where(upright, HEAD, BED))
     within = np.arange(count) - np.searchsorted(fragments.member, fragments.member)  # piece number in its member
     name = bond_names(
         np.stack([fragments.member[a], within[a]], axis=1),
@@ -166,7 +184,7 @@ def bonds_of(shot: Shot, building: Building, fragments: Fragments, contacts: lis
     )
     columns = bond_strengths(
         shot.fracture, material_columns(shot.materials, building.material_name), shot.seed,
-        fragments.material[pair], fragments.kind[pair], joint, name,
+        fragments.material[pair], fragments.kind[pair], joint, mortar, name,
     )
     arrays = {
         "fragment_a": a,

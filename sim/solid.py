@@ -9,6 +9,8 @@ Does not repair meshes: an open or inside-out one is refused.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import manifold3d
 import numpy as np
 from scipy.sparse import coo_matrix
@@ -34,23 +36,38 @@ def pieces_of_solid(
     """Cut one member. Raises ShotError if its mesh is not closed and outward."""
     centre = 0.5 * (vertex.min(axis=0) + vertex.max(axis=0))
     vertex = vertex - centre
-    solid = manifold_of(vertex, face, np.full(len(face), SURFACE))
-    if solid.status() != manifold3d.Error.NoError or solid.volume() <= 0.0:
-        raise ShotError(f"member {member}: the mesh is not closed and outward ({solid.status().name}); repair it before it is cut")
+    solid = solid_of(member, vertex, face)
     site = sites_in_mesh(vertex, face, piece, pieces_min, jitter, seed, stream)
     size = float(np.ptp(vertex, axis=0).max())
     space = polyhedron_box(vertex.min(axis=0) - 0.1 * size, vertex.max(axis=0) + 0.1 * size)
     tree = KDTree(site)
+    cells = [(own, cell) for own in range(len(site)) if (cell := voronoi_cell(space, site, own, tree, EPS * size)) is not None]
+    return [moved(piece, centre) for piece in pieces_in_cells(member, solid, cells, lambda own, other: own)]
+
+
+def solid_of(member: int, vertex: np.ndarray, face: np.ndarray) -> manifold3d.Manifold:
+    """A member's mesh for booleans, its faces labelled as surface. Raises ShotError if it is not closed and outward."""
+    solid = manifold_of(vertex, face, np.full(len(face), SURFACE))
+    if solid.status() != manifold3d.Error.NoError or solid.volume() <= 0.0:
+        raise ShotError(f"member {member}: the mesh is not closed and outward ({solid.status().name}); repair it before it is cut")
+    return solid
+
+
+def pieces_in_cells(
+    member: int, solid: manifold3d.Manifold, cells: Iterable[tuple[int, Polyhedron]], own_at: Callable[[int, int], int]
+) -> list[Piece]:
+    """The solid cut into numbered convex cells that fill it, faces tagged with what lies across; own_at(number, tag) names this side.
+
+    Where a cell's face lies on the solid's surface it is surface: of coplanar faces the first operand's label stays."""
     parts: list[tuple[int, Mesh]] = []
-    for own in range(len(site)):
-        cell = voronoi_cell(space, site, own, tree, EPS * size)
-        if cell is not None:
-            parts += [(own, part) for part in parts_of(solid ^ manifold_of_cell(cell), DUST * solid.volume())]
+    for number, cell in cells:
+        parts += [(number, part) for part in parts_of(solid ^ manifold_of_cell(cell), DUST * solid.volume())]
     pieces = []
-    for own, (points, tri, other) in parts:
+    for number, (points, tri, other) in parts:
         loops = tuple(tuple(t) for t in tri.tolist())
-        pieces.append(Piece(member, points, loops, (own,) * len(loops), tuple(other.tolist()), hulls_of(points, tri)))
-    return [_moved(piece, centre) for piece in glued(pieces)]
+        across = tuple(other.tolist())
+        pieces.append(Piece(member, points, loops, tuple(own_at(number, tag) for tag in across), across, hulls_of(points, tri)))
+    return glued(pieces)
 
 
 def manifold_of_cell(cell: Polyhedron) -> manifold3d.Manifold:
@@ -68,7 +85,7 @@ def parts_of(solid: manifold3d.Manifold, least: float) -> list[Mesh]:
     graph = coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), (len(vertex), len(vertex)))
     label = connected_components(graph, directed=False)[1][face[:, 0]]
     shells = [_compact(vertex, face[label == k], other[label == k]) for k in np.unique(label)]
-    volume = [float(mass_properties(v, np.array([0, len(v)]), f, np.array([0, len(f)]))[0][0]) for v, f, _ in shells]
+    volume = [signed_volume(v, f) for v, f, _ in shells]
     solids = [k for k in range(len(shells)) if volume[k] > least]
     holes: dict[int, list[int]] = {k: [] for k in solids}
     for k in range(len(shells)):
@@ -77,6 +94,12 @@ def parts_of(solid: manifold3d.Manifold, least: float) -> list[Mesh]:
             holes[min(around, key=lambda s: volume[s])].append(k)
     parts = [_joined([shells[k], *(shells[h] for h in holes[k])]) for k in solids]
     return sorted(parts, key=lambda part: tuple(part[0].mean(axis=0)))
+
+
+def signed_volume(vertex: np.ndarray, face: np.ndarray) -> float:
+    """[m3] of a closed mesh, negative if it is inside out; a sheet, which booleans of touching faces leave behind, has none."""
+    a, b, c = (vertex[face[:, k]] - vertex[0] for k in range(3))
+    return float(np.einsum("ij,ij->i", a, np.cross(b, c)).sum() / 6.0)
 
 
 def _compact(vertex: np.ndarray, face: np.ndarray, other: np.ndarray) -> Mesh:
@@ -148,9 +171,14 @@ def _together(group: list[Piece]) -> Piece:
     )
 
 
-def _moved(piece: Piece, by: np.ndarray) -> Piece:
+def moved(piece: Piece, by: np.ndarray) -> Piece:
     """The piece elsewhere."""
     return Piece(piece.member, piece.vertex + by, piece.loop, piece.own, piece.other, tuple(hull + by for hull in piece.hull))
+
+
+def turned(piece: Piece, frame: np.ndarray) -> Piece:
+    """A piece given in a frame whose axes are rows (3, 3), in the world's."""
+    return Piece(piece.member, piece.vertex @ frame, piece.loop, piece.own, piece.other, tuple(hull @ frame for hull in piece.hull))
 
 
 def volumes_of(pieces: list[Piece]) -> np.ndarray:
