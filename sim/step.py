@@ -109,11 +109,17 @@ def joints_of(c: Collapse, bond: np.ndarray) -> Joints:
 
 
 def drive(c: Collapse) -> np.ndarray:
-    """(F, 3) [m/s2] what acts on every fragment in this step beside gravity; sleepers that feel it wake."""
-    driven = push(c.plan, c.step, c.fragments.count) - ground_acceleration(c.ground, c.step)
+    """(F, 3) [m/s2] what acts on every fragment in this step beside gravity; sleepers that feel it wake.
+
+    Ground motion and blasts reach the lattice however little of it each fragment feels: it adds up."""
+    shaken = ground_acceleration(c.ground, c.step)
+    driven = push(c.plan, c.step, c.fragments.count) - shaken
+    c.touched |= c.held & bool(shaken.any() or ground_acceleration(c.ground, c.step - 1).any())
     if c.blasts.event:
         poses = fragments_read(c.world)
-        driven += blast_force(c.blasts, c.step, poses.position, poses.rotation) / c.fragments.mass[:, None]
+        blast = blast_force(c.blasts, c.step, poses.position, poses.rotation) / c.fragments.mass[:, None]
+        c.touched |= blast.any(axis=1)
+        driven += blast
     if driven.any():
         bodies_rouse(c.world, driven.any(axis=1))
     lead(c.world, c.entries, c.step)
