@@ -160,7 +160,8 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "simulate", "sim.simulate",
-        ("sim", "events", "fracture.shrink", "materials.*.friction", "materials.*.compression", "materials.*.density"), ("shatter",), "history", SOLVER, _simulate, results.Motion,
+        ("sim", "events", "fracture.shrink", "materials.*.friction", "materials.*.compression", "materials.*.density"), ("shatter",),
+        "history", SOLVER, _simulate, results.Motion,
     ),
     Stage(
         "shed", "neural.shed",

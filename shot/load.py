@@ -185,14 +185,14 @@ def _leaves(values: dict, prefix: str = "") -> Iterator[str]:
 def _sentence(error: ValidationError, origin: dict[str, str], path: str) -> str:
     """The first mistake in one sentence, and how many more there are."""
     problems = error.errors(include_url=False)
-    first = problems[0]
+    first: dict[str, typing.Any] = dict(problems[0])
     parts = tuple(str(part) for part in first["loc"])
     model: type[BaseModel] = Shot
     if parts[:1] == ("events",) and len(parts) > 2 and parts[2] in EVENT_KINDS:  # pydantic names the kind of event that it tried
         model, parts = EVENT_KINDS[parts[2]], parts[:2] + parts[3:]
     if first["type"] == "union_tag_invalid":
         parts = (*parts, "kind")
-        first = first | {"input": first["ctx"]["tag"], "msg": f"should be one of {', '.join(EVENT_KINDS)}"}
+        first |= {"input": first["ctx"]["tag"], "msg": f"should be one of {', '.join(EVENT_KINDS)}"}
     key = ".".join(parts)
     where = origin.get(key) or next((place for leaf, place in origin.items() if leaf.startswith(f"{key}.")), path)
     more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""

@@ -178,7 +178,7 @@ class Event(Happening):
     rubble: Fraction = param(0.65, "", "share of the length of each cut piece that turns to rubble and carries nothing; "
                              "0 leaves whole blocks, on which a building may go on standing")
     force: Vec3 = param((0.0, 0.0, 0.0), "N/kg", "acceleration given by push")
-    delay: float = param(0.0, "s/m", "seconds later per metre from the box's lower corner, or the ball's centre: a rolling sequence, a fire",
+    delay: float = param(0.0, "s/m", "seconds later per metre from the box's lower corner or the ball's centre: a rolling sequence, a fire",
                          ge=0, le=10)
 
 

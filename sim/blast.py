@@ -1,13 +1,13 @@
 """What a charge does through the air: pressure on every face that sees it.
 
-In: charges, hulls of all pieces, where they are now. Out: the force on every piece in a step. Rays from the charge, evenly over the sphere, take the
-first hull in their way, so what stands behind something is spared. A ray of solid angle dW that meets a face with outward normal n at
-distance R brings the momentum of the area R^2 dW / cos it stands for:
+In: charges, hulls of all pieces, where they are now. Out: the force on every piece in a step. Rays from the charge, evenly over the
+sphere, take the first hull in their way, so what stands behind something is spared. A ray of solid angle dW that meets a face with outward
+normal n at distance R brings the momentum of the area R^2 dW / cos it stands for:
 
     dI = -n i(R) R^2 dW,   i(R) = W^(1/3) exp(6.7853 - 1.3466 L + 0.101 L^2 - 0.01123 L^3) Pa s,   L = ln Z,  Z = R / W^(1/3) in m/kg^(1/3)
 
-i(R) is the normally reflected impulse of a charge of W kg TNT on open ground: Swisdak (1994) after Kingery and Bulmash (1984), for 0.06 <= Z
-<= 40; nearer counts as 0.06, farther as nothing. Close in it is the momentum of the products themselves spread over the half sphere
+i(R) is the normally reflected impulse of a charge of W kg TNT on open ground: Swisdak (1994) after Kingery and Bulmash (1984), for Z of
+0.06 to 40; nearer counts as 0.06, farther as nothing. Close in it is the momentum of the products themselves spread over the half sphere
 (W sqrt(2 E), E = 4.5 MJ/kg: 30 % apart at Z = 0.1). A face at an angle gets i(R) cos. The impulse arrives as a triangle
 p ~ 1 - t/pulse from R / front on. It acts at the pieces' centres; its reaction is the air's and the ground's.
 
@@ -54,7 +54,8 @@ def blasts(events: Sequence[AnyEvent], fragments: Fragments, first: int, steps_p
     plane = tuple(np.concatenate([n, d[:, None]], axis=1) for _, _, _, n, d, _ in map(hull_faces, hulls))
     middle = np.array([0.5 * (p.min(axis=0) + p.max(axis=0)) for p in hulls]).reshape(-1, 3)
     radius = np.array([np.linalg.norm(p - m, axis=1).max() for p, m in zip(hulls, middle, strict=True)])
-    return Blasts(found, tuple(step_first(e.frame, first, steps_per_frame) for e in found), h, plane, middle, radius, fragments.hull_fragment[: len(hulls)])
+    starts = tuple(step_first(event.frame, first, steps_per_frame) for event in found)
+    return Blasts(found, starts, h, plane, middle, radius, fragments.hull_fragment[: len(hulls)])
 
 
 def blast_force(blast: Blasts, step: int, position: np.ndarray, rotation: np.ndarray) -> np.ndarray:
@@ -119,7 +120,7 @@ def _struck(blast: Blasts, centre: np.ndarray, position: np.ndarray, rotation: n
     first = np.clip(np.floor(0.5 * RAYS * (1.0 - high)).astype(int) - 1, 0, RAYS)
     last = np.clip(np.ceil(0.5 * RAYS * (1.0 - low)).astype(int) + 1, 0, RAYS)
     for c in np.argsort(away, kind="stable"):
-        rays = np.arange(first[c], last[c])
+        rays = np.arange(int(first[c]), int(last[c]))
         if away[c] > blast.radius[c]:
             along = way[rays] @ at[c]
             rays = rays[(along > 0) & (along**2 >= away[c] ** 2 - blast.radius[c] ** 2)]

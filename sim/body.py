@@ -1,8 +1,8 @@
 """Bodies that events bring in: their shape and mass, as fragments behind those of the building.
 
-In: the events of a shot, its materials, the building's fragments. Out: Fragments at rest where the bodies start. A ball is drawn as an icosphere of
-5 120 faces and touches as one of 320; both have the volume of the ball. A box is a box. Turned by their heading at rest, so that
-their rest rotation is the identity like everyone's. They never break.
+In: the events of a shot, its materials, the building's fragments. Out: Fragments at rest where the bodies start. A ball is drawn as an
+icosphere of 5 120 faces and touches as one of 320; both have the volume of the ball. A box is a box. They are turned by their heading
+at rest, so that their rest rotation is the identity like everyone's. They never break.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def bodies_of(events: Sequence[AnyEvent], fragments: Fragments, materials: Mater
     rows = [_body(event, k, materials) for k, event in enumerate(events) if isinstance(event, Projectile | Collider)]
     if not rows:
         return None
-    names = fragments.material_name + tuple(dict.fromkeys(row.material_name[0] for row in rows if row.material_name[0] not in fragments.material_name))
+    names = tuple(dict.fromkeys((*fragments.material_name, *(row.material_name[0] for row in rows))))
     base, member = len(fragments.element_name), int(fragments.member.max(initial=-1)) + 1
     placed = [
         replace(row, material=np.array([names.index(row.material_name[0])], np.int16), element=np.array([base + k], np.int32),
@@ -119,7 +119,8 @@ def _chained(parts: list[Fragments], material_name: tuple[str, ...], element_nam
         rows = [getattr(part, field.name) for part in parts]
         if field.name.endswith("_start"):
             ends = np.cumsum([0, *(row[-1] for row in rows)])
-            values[field.name] = np.concatenate([rows[0][:1], *(row[1:] + end for row, end in zip(rows, ends, strict=False))]).astype(rows[0].dtype)
+            chained = np.concatenate([rows[0][:1], *(row[1:] + end for row, end in zip(rows, ends, strict=False))])
+            values[field.name] = chained.astype(rows[0].dtype)
         elif field.name == "hull_fragment":
             counts = np.cumsum([0, *(part.count for part in parts)])
             values[field.name] = np.concatenate([row + n for row, n in zip(rows, counts, strict=False)]).astype(rows[0].dtype)

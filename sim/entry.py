@@ -1,7 +1,7 @@
 """Bodies that events bring in, in time: when they come in, how they are thrown, along which path they are driven.
 
-In: the events of a shot, the fragments with the bodies behind them (sim/body.py). Out: Entries, which says for any step which bodies wait, which
-are driven, and where to; and the hands that put them there. Depends on the step number alone.
+In: the events of a shot, the fragments with the bodies behind them (sim/body.py). Out: Entries, which says for any step which bodies wait,
+which are driven, and where to; and the hands that put them there. Depends on the step number alone.
 
 A projectile is at its position, with its velocity, in the picture of its frame; from then on it is a piece like any other. Its energy
 is booked as work done from outside. A collider is FIXED with a velocity: infinite mass, and a motion in the step that all contact rows know
@@ -47,15 +47,15 @@ def entries(events: Sequence[AnyEvent], fragments: Fragments, first: int, steps_
     found = [event for event in events if isinstance(event, Projectile | Collider)]
     count = len(found)
     fragment = np.arange(fragments.count - count, fragments.count)
-    thrown = [event if isinstance(event, Projectile) else None for event in found]
+    velocity = [event.velocity if isinstance(event, Projectile) else (0.0, 0.0, 0.0) for event in found]
+    spin = [event.spin if isinstance(event, Projectile) else (0.0, 0.0, 0.0) for event in found]
     path = [np.array(event.path) if isinstance(event, Collider) else np.zeros((0, 4)) for event in found]
     for keys in path:
         keys[:, 0] = (keys[:, 0] - first) * steps_per_frame
     return Entries(
         fragment, np.array([max(event.frame - first, 0) * steps_per_frame for event in found], np.int64),
         np.array([isinstance(event, Collider) for event in found], bool), fragments.position[fragment],
-        np.array([t.velocity if t else (0.0,) * 3 for t in thrown]).reshape(-1, 3), np.array([t.spin if t else (0.0,) * 3 for t in thrown]).reshape(-1, 3),
-        tuple(path), h,
+        np.array(velocity).reshape(-1, 3), np.array(spin).reshape(-1, 3), tuple(path), h,
     )  # fmt: skip
 
 
@@ -76,10 +76,10 @@ def enter(world: World, bodies: Entries, step: int) -> float:
     energy = 0.0
     for k in np.flatnonzero(bodies.step == step):
         f = int(bodies.fragment[k])
-        inertia = world.rest_inertia[f]
+        v, w, moment = bodies.velocity[k], bodies.spin[k], world.rest_inertia[f] @ bodies.spin[k]
         place = bodies.start[k] if not bodies.driven[k] else place_at(bodies, int(k), step)
-        _put(world, f, x=place, v=bodies.velocity[k], v_before=bodies.velocity[k], w=bodies.spin[k], spin=inertia @ bodies.spin[k])
-        energy += 0.5 * world.rest_mass[f] * float(bodies.velocity[k] @ bodies.velocity[k]) + 0.5 * float(bodies.spin[k] @ inertia @ bodies.spin[k])
+        _put(world, f, x=place, v=v, v_before=v, w=w, spin=moment)
+        energy += 0.5 * world.rest_mass[f] * float(v @ v) + 0.5 * float(w @ moment)
     return energy
 
 
@@ -94,13 +94,13 @@ def park(world: World, bodies: Entries, step: int) -> None:
 def lead(world: World, bodies: Entries, step: int) -> None:
     """Give the colliders the velocity of this step."""
     for k in np.flatnonzero(bodies.driven & (bodies.step <= step)):
-        _put(world, int(bodies.fragment[k]), v=(place_at(bodies, k, step + 1) - place_at(bodies, k, step)) / bodies.h)
+        _put(world, int(bodies.fragment[k]), v=(place_at(bodies, int(k), step + 1) - place_at(bodies, int(k), step)) / bodies.h)
 
 
 def arrive(world: World, bodies: Entries, step: int) -> None:
     """Put the colliders where this step ends."""
     for k in np.flatnonzero(bodies.driven & (bodies.step <= step)):
-        _put(world, int(bodies.fragment[k]), x=place_at(bodies, k, step + 1))
+        _put(world, int(bodies.fragment[k]), x=place_at(bodies, int(k), step + 1))
 
 
 def work_done(world: World, bodies: Entries, step: int) -> float:

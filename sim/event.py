@@ -123,7 +123,8 @@ def _reached(event: Event, fragments: Fragments, bonds: Bonds) -> tuple[np.ndarr
 
 def _of_kinds(event: Event, fragments: Fragments) -> np.ndarray:
     """(F) bool: members of the building that an event names."""
-    return np.array([not event.members or kind in event.members for kind in MEMBER_KINDS])[fragments.kind] & fragments.built
+    named = [k for k, kind in enumerate(MEMBER_KINDS) if kind != "body" and (not event.members or kind in event.members)]
+    return np.asarray(np.isin(fragments.kind, named))
 
 
 def _inside(event: Event, place: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The ground shakes: an acceleration history of the foundation.
 
-In: the ground motions of a shot. Out: for any step the acceleration of the ground, which sim/step.py takes off everything that stands on it.
+In: the ground motions of a shot. Out: for any step the acceleration of the ground, which sim/step.py takes off all that stands on it.
 
 Everything is told in the frame of the ground, as a camera on it sees it. There the ground is at rest and every mass feels -a(t): the same
 equations as those of a moving ground, exactly, since it moves without turning. So friction and impact at the ground know its motion, a

@@ -18,13 +18,13 @@ from shot.errors import SimulationFailed
 from shot.frames import FrameFolder, FrameWriter
 from shot.params import Shot
 from shot.results import GROUND, Bonds, Fragments, Motion, Progress
-from sim.collapse import Collapse, Counts, Records, collapse_create, collapse_digest, collapse_load, collapse_save
-from sim.column import column_read
-from sim.layout import ASLEEP
 from sim.blast import blast_speed
 from sim.body import bodies_of
+from sim.collapse import Collapse, Counts, Records, collapse_create, collapse_digest, collapse_load, collapse_save
+from sim.column import column_read
 from sim.entry import waiting_at
 from sim.ground_motion import ground_speed
+from sim.layout import ASLEEP
 from sim.ledger import residual
 from sim.record import BREAK, CRUSH, IMPACT, joined
 from sim.step import step

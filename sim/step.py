@@ -121,7 +121,7 @@ def drive(c: Collapse) -> np.ndarray:
         c.touched |= blast.any(axis=1)
         driven += blast
     if driven.any():
-        bodies_rouse(c.world, driven.any(axis=1))
+        bodies_rouse(c.world, np.abs(driven).max(axis=1) > 0.0)
     lead(c.world, c.entries, c.step)
     return driven
 

@@ -6,8 +6,8 @@ In: Fragments (rest masses, hulls). Out: a World, owner of every Taichi array of
 A cluster of bonded fragments is ONE body. Body slot b = the lowest fragment index of the cluster, so labels are stable and
 arrays of bodies have length F; slots that name no cluster are EMPTY. Every rest orientation is the identity, hence
 a fragment's pose is (x_b + R(q_b) offset_f, q_b) with offset_f = rest position of f - rest centre of mass of b.
-A body bonded to the ground is FIXED (inverse mass 0); its fragments still report forces. A FIXED body with a velocity is driven: it moves by
-it in the step, whatever is in its way, and meets fixed bodies too; whoever gave the velocity writes where it arrived.
+A body bonded to the ground is FIXED (inverse mass 0); its fragments still report forces. A FIXED body with a velocity is driven: it
+moves by it in the step, whatever is in its way, and meets fixed bodies too; whoever gave the velocity writes where it arrived.
 The ground is the half-space y <= 0, exact and without a hull. Fragments of one body never collide.
 
 The contact solver, from outside (host arrays are numpy; F fragments):

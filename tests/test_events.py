@@ -18,7 +18,8 @@ G = 9.81
 
 def shot_of(*events, frames=50, **sim):
     """A shot of small structures of one material; sim.friction_ground 0.5 like the blocks'."""
-    return Shot(frames=frames, events=events, sim=Sim(**{"friction_ground": 0.5, "rolling": 0.0} | sim), materials=Materials(concrete=STONE))
+    given = {"friction_ground": 0.5, "rolling": 0.0} | sim
+    return Shot(frames=frames, events=events, sim=Sim.model_validate(given), materials=Materials(concrete=STONE))
 
 
 def block(size=(1.0, 1.0, 1.0), at=(0.0, 0.0, 0.0)):
@@ -42,7 +43,7 @@ def run(taichi):
     return advanced
 
 
-def ledger_of(c):
+def ledger_of(c) -> dict[str, float]:
     """The nine energies now, by name."""
     from sim.simulate import frame_arrays
 
@@ -170,7 +171,7 @@ def test_ground_motion_breaks_a_frame(run):
 
 
 def test_collider_pushes_with_friction_at_its_own_speed(run):
-    """A box driven at 2 m/s takes a block along at 2 m/s, pressing with mu m g; its work is what friction takes and the block's energy."""
+    """A box driven at 2 m/s takes a block along at 2 m/s, pressing with mu m g; its work is friction's and the block's energy."""
     from sim.world import forces_read
 
     mu = 0.5
@@ -200,7 +201,7 @@ def test_collider_wakes_sleepers_and_rests(run):
     assert not velocity(c).any() and position(c)[1, 0] == 0.5
 
 
-def fragments_state(c):
+def fragments_state(c) -> np.ndarray:
     """(F) states of the bodies of all fragments."""
     from sim.world import fragments_read
 
@@ -208,7 +209,7 @@ def fragments_state(c):
 
 
 def test_collider_breaks_what_holds_to_the_ground(run):
-    """Both are immovable to the solver: the force grows to what crushes, the lattice breaks, and the collider passes; steadily, at its speed."""
+    """Both are immovable to the solver: the force grows to what crushes, the lattice breaks, and the collider passes at its speed."""
     wall = boxes(np.array([(0, j, k) for j in range(4) for k in range(5)]), (0.2, 0.6, 0.6), STONE, origin=(0, 0, -1.5))
     driven = Collider(path=((1001, -1.0, 1.5, 0.0), (1049, 1.5, 1.5, 0.0)), size=(0.6, 0.6, 0.6))
     c = run(shot_of(driven), wall, 144)
@@ -217,19 +218,20 @@ def test_collider_breaks_what_holds_to_the_ground(run):
 
 
 def test_charge_gives_a_wall_the_impulse_of_its_law(taichi):
-    """A wall facing a charge gets sum i(R) cos^2 dA / cos of its area along the normal, within the rays' noise; what is behind gets nothing."""
+    """A wall facing a charge gets the sum of i(R) cos dA along its normal, within the rays' noise; what is behind gets nothing."""
     from sim.blast import blast_force, blasts, reflected_impulse
 
     d, half = 3.0, 2.0
-    front = boxes(np.array([(0, j, k) for j in range(4) for k in range(4)]), (0.3, 1.0, 1.0), STONE, ground=False, origin=(d, 1.0, -half))
-    behind = boxes(np.array([(0, j, k) for j in range(2) for k in range(2)]), (0.3, 0.8, 0.8), STONE, ground=False, origin=(d + 1, 2.2, -0.8))
+    tiles, few = (np.array([(0, j, k) for j in range(n) for k in range(n)]) for n in (4, 2))
+    front = boxes(tiles, (0.3, 1.0, 1.0), STONE, ground=False, origin=(d, 1.0, -half))
+    behind = boxes(few, (0.3, 0.8, 0.8), STONE, ground=False, origin=(d + 1, 2.2, -0.8))
     from sim.body import _chained
 
     both = _chained([front[0], behind[0]], front[0].material_name, front[0].element_name)
     charge = Charge(centre=(0.0, 3.0, 0.0), tnt=20.0, frame=1001, pulse=0.02)
     blast = blasts((charge,), both, 1001, 3, 1 / 72)
     upright = np.tile([1.0, 0.0, 0.0, 0.0], (both.count, 1))
-    total = sum(blast_force(blast, step, both.position, upright) for step in range(6)) / 72
+    total = np.sum([blast_force(blast, step, both.position, upright) for step in range(6)], axis=0) / 72
     g = (np.arange(400) + 0.5) / 400 * 2 * half - half
     y, z = np.meshgrid(g, g)
     R = np.sqrt(d**2 + y**2 + z**2)
@@ -292,7 +294,7 @@ def test_fire_spreads_from_a_ball(taichi):
 
 
 def test_resume_in_the_middle_of_every_event(taichi, tmp_path):
-    """A run cut off while a body flies, one is driven, the ground shakes and a charge presses ends with the same hash as one run through."""
+    """Cut off while a body flies, one is driven, the ground shakes and a charge presses, a run ends with the same hashes."""
     from sim.simulate import simulate
 
     events = (
@@ -310,7 +312,7 @@ def test_resume_in_the_middle_of_every_event(taichi, tmp_path):
             motion = simulate(shot, *structure, FrameFolder(tmp_path / str(len(parts))), range(1001, last + 1), progress_silent)
         hashes.append([int(motion.frame(f)["hash"]) for f in range(1001, 1013)])
     assert hashes[0] == hashes[1] and len(set(hashes[0])) == 12
-    assert motion.bodies is not None and motion.bodies.count == 2 and motion.bodies.element_name == ("event00/projectile", "event01/collider")
+    assert motion.bodies is not None and motion.bodies.element_name == ("event00/projectile", "event01/collider")
     assert motion.frame(1003)["position"][-2, 1] < 0.5 * PARKED < 0 < motion.frame(1003)["position"][-1, 1]
 
 
@@ -318,8 +320,9 @@ def test_entering_bodies_come_along_their_way():
     """Between the frame before and the first that shows a body it moves by its velocity, and has turned as it is; others are untouched."""
     from shot.entering import entered
 
-    before = {"position": np.array([[0, 1, 0], [2, PARKED + 3, 0]], np.float32), "rotation": np.tile([1, 0, 0, 0], (2, 1)).astype(np.float32)}
-    now = {"position": np.array([[0, 2, 0], [2, 3, 0]], np.float32), "rotation": before["rotation"],
+    upright = np.tile([1, 0, 0, 0], (2, 1)).astype(np.float32)
+    before = {"position": np.array([[0, 1, 0], [2, PARKED + 3, 0]], np.float32), "rotation": upright}
+    now = {"position": np.array([[0, 2, 0], [2, 3, 0]], np.float32), "rotation": upright,
            "velocity": np.array([[0, 24, 0], [12, 0, 0]], np.float32)}
     moved = entered(before, now, 1 / 24)
     assert moved["position"].tolist() == [[0, 1, 0], [1.5, 3, 0]] and before["position"][1, 1] < 0
@@ -329,7 +332,7 @@ def test_entering_bodies_come_along_their_way():
 @pytest.mark.parametrize(("event", "told"), [
     ("{kind='projectile', position=[0, 3, 0]}", r"events\.0\.velocity is missing, which a projectile needs"),
     ("{kind='projectile', position=[0, 3, 0], velocity=[900, 0, 0]}", r"events\.0\.velocity.*at most 150 m/s"),
-    ("{kind='projectile', position=[0, 3, 0], velocity=[9, 0, 0], velocty=3}", r"events\.0\.velocty: no such parameter, did you mean events\.0\.velocity"),
+    ("{kind='projectile', position=[0, 3, 0], velocity=[9, 0, 0], velocty=3}", r"velocty: no such .*did you mean events\.0\.velocity"),
     ("{kind='projectile', position=[0, 3, 0], velocity=[9, 0, 0], material='cheese'}", r"events\.0\.material.*concrete.*steel"),
     ("{kind='projectil'}", r"events\.0\.kind = 'projectil': should be one of cut, .*projectile"),
     ("{kind='collider', path=[[1005, 0, 0, 0], [1003, 0, 0, 0]]}", r"events\.0\.path.*frames must ascend"),
