@@ -133,4 +133,4 @@ def _inside(event: Event, place: np.ndarray) -> np.ndarray:
     inside = ((place >= lower) & (place <= upper)).all(axis=1)
     if event.region == "ball":
         inside &= (((place - 0.5 * (lower + upper)) / np.maximum(0.5 * (upper - lower), 1e-12)) ** 2).sum(axis=1) <= 1.0
-    return inside
+    return np.asarray(inside, bool)
