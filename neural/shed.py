@@ -146,7 +146,7 @@ def _budgets(shot: Shot, fragments: Fragments, events: Events) -> Sides:
     some = largest > smallest * (1.0 + 1e-9)
     surface = size_law.specific_surface(smallest, np.where(some, largest, 2 * smallest), column["fractal"])
     mass = np.where(some, density * area / surface, 0.0)
-    allowed = _allowed(mass, fragment, events.time[event], debris.share * fragments.mass)
+    allowed = _allowed(mass, fragment, events.time[event], debris.share * fragments.mass * fragments.built)
     largest = np.minimum(largest, np.cbrt(allowed / density / size_law.SPHERE))
     keep = some & (largest > smallest * (1.0 + 1e-9))
     return Sides(

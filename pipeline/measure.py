@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.run import Run
+from pipeline.stages import pieces
 from shot.results import BOND_BROKEN, BOND_HINGED
 
 WHITE = 3.0  # scene-linear: brighter than a white wall in full sun
@@ -100,7 +101,7 @@ def _collapse(motion: Any, fragments: Any, frames: range) -> Metrics:
         hashes.append(f"{int(now['hash']):016x}")
         kinetic.append(float(now["ledger"][motion.LEDGER.index("kinetic")]))
         potential.append(float(now["ledger"][motion.LEDGER.index("potential")]))
-    position = now["position"].astype(float)
+    position = now["position"].astype(float)[: fragments.count]  # the building's, not the bodies behind them
     middle = np.average(fragments.position, axis=0, weights=fragments.mass)
     spread = np.linalg.norm((position - middle)[:, [0, 2]], axis=1)
     return {
@@ -117,7 +118,7 @@ def _collapse(motion: Any, fragments: Any, frames: range) -> Metrics:
 
 
 def _debris(made: dict[str, Any], last: int) -> Metrics:
-    fragments, seeds = made["shatter"][0], made["shed"]
+    fragments, seeds = pieces(made), made["shed"]
     density = (fragments.mass / fragments.volume)[seeds.source]
     mass = density * 4.0 / 3.0 * np.pi * seeds.radius.astype(float) ** 3 * seeds.weight
     values = {"debris": len(seeds.time), "debris_mass": float(mass.sum()), "shed_mass": float(seeds.event_mass.sum())}

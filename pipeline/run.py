@@ -234,7 +234,7 @@ def _delivered(steps: list[Step], loaded: Loaded, done: Run, reporter: Reporter,
 def _deliver(loaded: Loaded, done: Run, reporter: Reporter) -> None:
     denormals_keep()
     from pipeline.digest import shot_trimmed
-    from pipeline.stages import DELIVERY
+    from pipeline.stages import DELIVERY, pieces
     from render.deliver import deliver
 
     shot = shot_trimmed(loaded.shot, DELIVERY)
@@ -242,7 +242,7 @@ def _deliver(loaded: Loaded, done: Run, reporter: Reporter) -> None:
     facts = provenance(loaded, done)
     reporter.stage("deliver", len(done.frames))
     began = time.monotonic()
-    fragments = done.results["shatter"][0]
+    fragments = pieces(done.results)
     done.delivered = deliver(
         shot, fragments, done.results["draw"], done.results.get("refine"), done.folder, done.frames, reporter.advance, facts,
     )

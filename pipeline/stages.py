@@ -69,23 +69,29 @@ def _simulate(work: Work, made: dict[str, Any]):
     return simulate(work.shot, fragments, bonds, work.folder, work.frames, work.progress)
 
 
+def pieces(made: dict[str, Any]) -> results.Fragments:
+    """All that moves: the building's fragments, and the bodies that events bring in."""
+    from sim.body import moved_pieces
+
+    return moved_pieces(made["shatter"][0], made["simulate"])
+
+
 def _shed(work: Work, made: dict[str, Any]):
     from neural.shed import shed
 
-    fragments, bonds = made["shatter"]
-    return shed(work.shot, fragments, bonds, made["simulate"], work.folder, work.frames, work.progress)
+    return shed(work.shot, pieces(made), made["shatter"][1], made["simulate"], work.folder, work.frames, work.progress)
 
 
 def _scatter(work: Work, made: dict[str, Any]):
     from sim.scatter import scatter
 
-    return scatter(work.shot, made["shatter"][0], made["simulate"], made["shed"], work.folder, work.frames, work.progress)
+    return scatter(work.shot, pieces(made), made["simulate"], made["shed"], work.folder, work.frames, work.progress)
 
 
 def _dust(work: Work, made: dict[str, Any]):
     from sim.dust import dust
 
-    return dust(work.shot, made["shatter"][0], made["simulate"], made["shed"], work.folder, work.frames, work.progress)
+    return dust(work.shot, pieces(made), made["simulate"], made["shed"], work.folder, work.frames, work.progress)
 
 
 def _upsample(work: Work, made: dict[str, Any]):
@@ -98,9 +104,8 @@ def _upsample(work: Work, made: dict[str, Any]):
 def _draw(work: Work, made: dict[str, Any]):
     from render.draw import draw
 
-    fragments, bonds = made["shatter"]
     return draw(
-        work.shot, fragments, bonds, made["simulate"], made["shed"], made["scatter"], made["upsample"],
+        work.shot, pieces(made), made["shatter"][1], made["simulate"], made["shed"], made["scatter"], made["upsample"],
         work.folder, work.frames, work.progress,
     )
 
@@ -156,7 +161,8 @@ STAGES: tuple[Stage, ...] = (
         "static", ("numpy", "scipy", "manifold3d"), _shatter, _fragments_and_bonds,
     ),
     Stage(
-        "simulate", "sim.simulate", ("sim", "events", "fracture.shrink", "materials.*.friction", "materials.*.compression"), ("shatter",),
+        "simulate", "sim.simulate",
+        ("sim", "events", "fracture.shrink", "materials.*.friction", "materials.*.compression", "materials.*.density"), ("shatter",),
         "history", SOLVER, _simulate, results.Motion,
     ),
     Stage(

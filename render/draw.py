@@ -109,7 +109,8 @@ def scene_open(shot: Shot, fragments: Fragments, seeds: Seeds | None, dust: Dust
 
 def rest_box(fragments: Fragments) -> tuple[np.ndarray, np.ndarray]:
     """Lower and upper corner of the building at rest, widened by RUN_OUT of its height: where pieces will be."""
-    points = fragments.vertex + np.repeat(fragments.position, np.diff(fragments.vertex_start), axis=0)
+    owner = np.repeat(np.arange(fragments.count), np.diff(fragments.vertex_start))
+    points = (fragments.vertex + fragments.position[owner])[fragments.built[owner]]
     lower, upper = points.min(0), points.max(0)
     margin = RUN_OUT * (upper[1] - lower[1]) + 1.0
     return lower - [margin, 1.0, margin], upper + [margin, 2.0, margin]

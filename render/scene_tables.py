@@ -16,10 +16,11 @@ import numpy as np
 from scipy.spatial import ConvexHull
 
 from shot import hashing, rotation
+from shot.entering import entered
 from shot.params import Shot
 from shot.results import GROUND, Bonds, Fragments, Motion, Seeds
 
-SURFACES = {"concrete": 1, "plain": 1, "brick": 2, "facade": 3}  # pattern of outer faces, see shaders/weathering.glsl
+SURFACES = {"concrete": 1, "plain": 1, "brick": 2, "facade": 3, "steel": 0}  # pattern of outer faces, see shaders/weathering.glsl
 GROUND_SURFACE = 4
 AGE_NEVER = 60.0  # [s] age of a surface that never opened, and the largest age told
 ROCK_POINTS = (6, 6, 9, 9, 9, 14, 14, 14)  # points per rock shape; small pieces take the first ones
@@ -90,9 +91,12 @@ class Poses:
 
 def body_poses(shot: Shot, fragments: Fragments, motion: Frames, seeds: Seeds | None, debris: Frames | None, frame: int,
                born: np.ndarray | None = None) -> Poses:
-    """Poses at a frame, clamped to the shot. Pieces not alive yet but wanted (`born`) are carried back by their velocity."""
+    """Poses at a frame, clamped to the shot. What is not there yet but in the next frame (pieces `born`,
+    bodies that come in) is carried back by its velocity; without `born` nothing is."""
     clamped = min(max(frame, shot.first), shot.first + shot.frames - 1)
     arrays = motion.frame(clamped)
+    if born is not None and clamped < shot.first + shot.frames - 1:
+        arrays = entered(arrays, motion.frame(clamped + 1), 1.0 / shot.fps)
     count = fragments.count
     linear = np.zeros((body_count(fragments, seeds), 3, 3))
     position = np.zeros((len(linear), 3))

@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from shot.errors import ShotError, nearest
-from shot.params import Shot
+from shot.params import EVENT_KINDS, Shot
 
 
 @dataclass(frozen=True)
@@ -71,18 +71,37 @@ def param_rows(model: type[BaseModel] = Shot, prefix: str = "") -> Iterator[dict
             yield from param_rows(kind, f"{key}.")
             continue
         arguments = typing.get_args(kind)
-        if arguments and isinstance(arguments[0], type) and issubclass(arguments[0], BaseModel):
-            yield from param_rows(arguments[0], f"{key}.0.")
+        if name == "events":
+            yield from _event_rows(f"{key}.0.")
             continue
         extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
         yield {
             "key": key,
             "type": getattr(kind, "__name__", str(kind)) if not arguments else str(kind).replace("typing.", ""),
-            "default": repr(field.get_default(call_default_factory=True)),
+            "default": "required" if field.is_required() else repr(field.get_default(call_default_factory=True)),
             "unit": str(extra.get("unit", "")),
             "range": _range(field.metadata),
             "text": field.description or "",
         }
+
+
+def _event_rows(prefix: str) -> Iterator[dict[str, str]]:
+    """Rows of all kinds of event, each key once; what only some kinds have says which."""
+    models = list(dict.fromkeys(EVENT_KINDS.values()))
+    seen: set[str] = set()
+    for model in models:
+        kinds = [kind for kind, of in EVENT_KINDS.items() if of is model]
+        for row in param_rows(model, prefix):
+            name = row["key"].removeprefix(prefix)
+            if name in seen:
+                continue
+            seen.add(name)
+            if name == "kind":
+                what = "; ".join(str(of.model_fields["kind"].description) for of in models)
+                yield row | {"type": f"Literal[{', '.join(repr(kind) for kind in EVENT_KINDS)}]", "text": what}
+            else:
+                holds = [kind for kind, of in EVENT_KINDS.items() if name in of.model_fields]
+                yield row if len(holds) > len(kinds) else row | {"text": f"{', '.join(kinds)}: {row['text']}"}
 
 
 def _range(metadata: Sequence[object]) -> str:
@@ -166,19 +185,31 @@ def _leaves(values: dict, prefix: str = "") -> Iterator[str]:
 def _sentence(error: ValidationError, origin: dict[str, str], path: str) -> str:
     """The first mistake in one sentence, and how many more there are."""
     problems = error.errors(include_url=False)
-    first = problems[0]
-    key = ".".join(str(part) for part in first["loc"])
+    first: dict[str, typing.Any] = dict(problems[0])
+    parts = tuple(str(part) for part in first["loc"])
+    model: type[BaseModel] = Shot
+    if parts[:1] == ("events",) and len(parts) > 2 and parts[2] in EVENT_KINDS:  # pydantic names the kind of event that it tried
+        model, parts = EVENT_KINDS[parts[2]], parts[:2] + parts[3:]
+    if first["type"] == "union_tag_invalid":
+        parts = (*parts, "kind")
+        first |= {"input": first["ctx"]["tag"], "msg": f"should be one of {', '.join(EVENT_KINDS)}"}
+    key = ".".join(parts)
     where = origin.get(key) or next((place for leaf, place in origin.items() if leaf.startswith(f"{key}.")), path)
     more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
     if first["type"] == "extra_forbidden":
-        depth, known = len(first["loc"]), [row["key"].split(".") for row in param_rows()]
-        tables = sorted({".".join(parts[:depth]) for parts in known if len(parts) >= depth})  # keys and tables beside it
-        hint = nearest(key, tables) or nearest(key, [".".join(parts) for parts in known])
+        depth = len(parts)
+        rows = param_rows() if model is Shot else param_rows(model, ".".join(parts[:2]) + ".")
+        known = [row["key"].split(".") for row in rows]
+        tables = sorted({".".join(names[:depth]) for names in known if len(names) >= depth})  # keys and tables beside it
+        hint = nearest(key, tables) or nearest(key, [".".join(names) for names in known])
         return f"{where}: {key}: no such parameter{hint}{more}"
     if not key:
         return f"{where}: {first['msg'].removeprefix('Value error, ')}{more}"
-    rows = {row["key"]: row for row in param_rows()}
-    row = rows.get(".".join("0" if part.isdigit() else part for part in key.split(".")), {})
+    if first["type"] == "missing":
+        whose = f", which a {first['loc'][2]} needs" if model is not Shot else ""
+        return f"{where}: {key} is missing{whose}{more}"
+    table = {row["key"]: row for row in (param_rows() if model is Shot else param_rows(model, "events.0."))}
+    row = table.get(".".join("0" if part.isdigit() else part for part in key.split(".")), {})
     unit = f" [{row['unit']}]" if row.get("unit") else ""
     allowed = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
     return f"{where}: {key} = {first['input']!r}: {allowed}{unit}{more}"

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 Vec3 = tuple[float, float, float]
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Size = Annotated[float, Field(ge=0.0, le=2.0)]
+SPEED_MOST = 150.0  # [m/s] of what an event throws: two metres in a step of 1/72 s
 
 
 class Table(BaseModel):
@@ -109,6 +110,10 @@ class Materials(Table):
         density=2200, young=20e9, tension=2e6, compression=20e6, cohesion=3.2e6, fracture_energy=70, steel=0.003, grain=0.08,
         albedo=(0.58, 0.52, 0.42), albedo_inside=(0.47, 0.44, 0.40),
     )
+    steel: Material = Material(
+        density=7850, young=210e9, poisson=0.3, tension=355e6, compression=355e6, cohesion=205e6, friction_angle=0, fracture_energy=1e5,
+        weibull=0, friction=0.4, grain=0.05, albedo=(0.13, 0.115, 0.10), albedo_inside=(0.30, 0.29, 0.28),
+    )
 
 
 class Mortar(Table):
@@ -171,20 +176,137 @@ class Sim(Table):
     checkpoint: int = param(8, "frames", "full solver state is kept this often; a killed run resumes there", ge=1, le=1000)
 
 
-class Event(Table):
-    """Something that happens to the building: a cut, a charge or a weakening of all members in a box."""
+class Happening(Table):
+    """What all events have."""
+
+    frame: int = param(1009, "", "frame at which it starts", ge=-100000, le=1000000)
+
+
+class Event(Happening):
+    """Something that happens to the members in a box: they are cut, weakened or pushed."""
 
     kind: Literal["cut", "weaken", "push"] = param("cut", "", "cut: bonds in the box break; weaken: strengths fall; push: a force acts")
-    frame: int = param(1009, "", "frame at which it starts", ge=-100000, le=1000000)
     frames: int = param(1, "frames", "how long weaken and push last", ge=1, le=10000)
     lower: Vec3 = param((-1e3, 0.0, -1e3), "m", "lower corner of the box")
     upper: Vec3 = param((1e3, 2.5, 1e3), "m", "upper corner of the box")
+    region: Literal["box", "ball"] = param("box", "", "the whole box, or the ball (or ellipsoid) that fills it")
     members: tuple[str, ...] = param(("column",), "", "kinds of member it acts on; empty for all")
     amount: Fraction = param(1.0, "", "share of strength removed by weaken")
+    falloff: Fraction = param(0.0, "", "how much less of weaken and push arrives at the far end of the region; 1 is nothing")
     rubble: Fraction = param(0.65, "", "share of the length of each cut piece that turns to rubble and carries nothing; "
                              "0 leaves whole blocks, on which a building may go on standing")
     force: Vec3 = param((0.0, 0.0, 0.0), "N/kg", "acceleration given by push")
-    delay: float = param(0.0, "s/m", "seconds later per metre from the box's lower corner: a rolling sequence", ge=0, le=10)
+    delay: float = param(0.0, "s/m", "seconds later per metre from the box's lower corner or the ball's centre: a rolling sequence, a fire",
+                         ge=0, le=10)
+
+
+class Charge(Happening):
+    """An explosion beside the building: pressure on every face that sees it, and shattered bonds around it."""
+
+    kind: Literal["charge"] = param("charge", "", "charge: an explosion")
+    centre: Vec3 = param(..., "m", "where it goes off; on open ground, so not far above it")
+    tnt: float = param(50.0, "kg", "weight of the charge as TNT; what it does at a distance goes with its cube root", gt=0, le=1e5)
+    radius: float = param(1.5, "m", "how far the blast shatters bonds by itself; 0 leaves them to its pressure", ge=0, le=100)
+    shatter: Fraction = param(1.0, "", "share of strength lost at the charge, none at the radius")
+    pulse: float = param(0.01, "s", "how long the pressure lasts; the impulse stays", gt=0, le=1)
+    front: float = param(340.0, "m/s", "speed at which the blast spreads", ge=10, le=10000)
+
+
+class Shape(Table):
+    """A body that is not part of the building."""
+
+    shape: Literal["ball", "box"] = param("ball", "", "a box, or the ball (or ellipsoid) that fills it")
+    size: Vec3 = param((1.5, 1.5, 1.5), "m", "edges of the box")
+    heading: float = param(0.0, "deg", "turn about the vertical, against the clock seen from above", ge=-360, le=360)
+    material: str = param("steel", "", "what it is made of, a key of [materials]")
+
+    @field_validator("size")
+    @classmethod
+    def _has_a_size(cls, size: Vec3) -> Vec3:
+        if not all(0.02 <= edge <= 100.0 for edge in size):
+            raise ValueError("want three edges of 0.02 to 100 m")
+        return size
+
+    @field_validator("material")
+    @classmethod
+    def _is_a_material(cls, name: str) -> str:
+        if name not in Materials.model_fields:
+            raise ValueError(f"want one of {', '.join(Materials.model_fields)}")
+        return name
+
+
+class Projectile(Shape, Happening):
+    """A body that is thrown or dropped: it hits, breaks and rebounds like any piece, and is not there before its frame."""
+
+    kind: Literal["projectile"] = param("projectile", "", "projectile: a body that is thrown or dropped")
+    position: Vec3 = param(..., "m", "where its centre starts")
+    velocity: Vec3 = param(..., "m/s", "how it is thrown; all zero drops it")
+    spin: Vec3 = param((0.0, 0.0, 0.0), "rad/s", "rotation it starts with")
+    mass: float = param(0.0, "kg", "its mass; 0 for one solid piece of its material", ge=0, le=1e8)
+
+    @field_validator("velocity")
+    @classmethod
+    def _can_be_followed(cls, velocity: Vec3) -> Vec3:
+        if sum(v * v for v in velocity) > SPEED_MOST**2:
+            raise ValueError(f"want at most {SPEED_MOST:.0f} m/s: a step of the solver cannot follow more")
+        return velocity
+
+
+class Collider(Shape):
+    """A body that moves along a given path whatever is in its way: a shovel, a ship's bow."""
+
+    kind: Literal["collider"] = param("collider", "", "collider: a body that moves along a path whatever is in its way")
+    path: tuple[tuple[float, float, float, float], ...] = param(
+        ..., "", "frame, x, y, z [m] of its centre: straight between them, at rest behind the last, not there before the first"
+    )
+
+    @property
+    def frame(self) -> int:
+        """Frame at which it starts."""
+        return round(self.path[0][0])
+
+    @field_validator("path")
+    @classmethod
+    def _goes_on(cls, path: tuple[tuple[float, float, float, float], ...]):
+        if not path:
+            raise ValueError("want at least one [frame, x, y, z]")
+        if any(key[0] != round(key[0]) for key in path):
+            raise ValueError("frames are whole numbers")
+        if any(later[0] <= key[0] for key, later in zip(path, path[1:], strict=False)):
+            raise ValueError("frames must ascend")
+        return path
+
+
+class Ground(Happening):
+    """Ground motion: the foundation shakes, the building follows by its own inertia."""
+
+    kind: Literal["ground"] = param("ground", "", "ground: the ground shakes")
+    amplitude: float = param(3.0, "m/s2", "peak acceleration of the ground; 9.81 is one g", ge=0, le=100)
+    frequency: float = param(2.0, "Hz", "of the shaking; near the building's own it builds up, 0 is a steady push", ge=0, le=20)
+    duration: float = param(4.0, "s", "how long it shakes", gt=0, le=600)
+    ramp: float = param(0.25, "", "share of the duration in which it grows, and again in which it dies down", ge=0, le=0.5)
+    direction: Vec3 = param((1.0, 0.0, 0.0), "", "which way it shakes; its length does not matter")
+
+    @field_validator("direction")
+    @classmethod
+    def _points_somewhere(cls, direction: Vec3) -> Vec3:
+        if not any(direction):
+            raise ValueError("want a direction that is not zero")
+        return direction
+
+
+def _kind_of(event) -> str:
+    """Which table an event is; a cut if it does not say."""
+    return event.get("kind", "cut") if isinstance(event, dict) else getattr(event, "kind", "cut")
+
+
+AnyEvent = Annotated[
+    Annotated[Event, Tag("cut")] | Annotated[Event, Tag("weaken")] | Annotated[Event, Tag("push")] | Annotated[Charge, Tag("charge")]
+    | Annotated[Projectile, Tag("projectile")] | Annotated[Collider, Tag("collider")] | Annotated[Ground, Tag("ground")],
+    Discriminator(_kind_of),
+]  # fmt: skip
+EVENT_KINDS = {"cut": Event, "weaken": Event, "push": Event, "charge": Charge, "projectile": Projectile, "collider": Collider,
+               "ground": Ground}
 
 
 class Debris(Table):
@@ -307,7 +429,7 @@ class Shot(Table):
     materials: Materials = Materials()
     fracture: Fracture = Fracture()
     sim: Sim = Sim()
-    events: tuple[Event, ...] = ()
+    events: tuple[AnyEvent, ...] = ()
     debris: Debris = Debris()
     dust: Dust = Dust()
     camera: Camera = Camera()

@@ -27,9 +27,10 @@ import numpy as np
 
 from shot.frames import Arrays, DamagedFile, FrameFolder
 
-MEMBER_KINDS = ("column", "beam", "slab", "wall", "core", "facade", "infill", "mesh")
+MEMBER_KINDS = ("column", "beam", "slab", "wall", "core", "facade", "infill", "mesh", "body")  # body: no part of the building
 BOND_INTACT, BOND_HINGED, BOND_BROKEN = 0, 1, 2
 GROUND = -1  # fragment index of the ground in bonds and contacts
+PARKED = -1000.0  # [m] height at which bodies wait that events have not brought in yet: out of sight and reach, `shot/entering.py`
 
 Progress = Callable[[int], None]
 """Called by a stage with each finished frame number (or unit of work)."""
@@ -116,6 +117,11 @@ class Fragments(Static):
         """Number of fragments."""
         return len(self.mass)
 
+    @property
+    def built(self) -> np.ndarray:
+        """(F) bool: part of the building, not a body that an event brings in."""
+        return self.kind != MEMBER_KINDS.index("body")
+
 
 @dataclass(frozen=True)
 class Bonds(Static):
@@ -160,12 +166,19 @@ class Motion:
     crush_time (C) f64, crush_fragment (C) i32, crush_energy (C) f32 [J],
     ledger (len(LEDGER)) f64 [J] cumulative since the first frame, hash () u64: digest of the whole solver state.
     The folder also holds `static.npz`: time_first () f64, and whole solver states `state.<frame>.npz` for resuming.
+    Where events bring in bodies, F counts them too, behind the building's fragments; `bodies` has their shapes, at rest where they start.
+    Until they come in they are kept at the height PARKED.
     """
 
     LEDGER = ("kinetic", "potential", "elastic", "friction", "contact", "fracture", "crushing", "integrator", "work")
 
     def __init__(self, folder: FrameFolder):
         self.folder = folder
+
+    @property
+    def bodies(self) -> Fragments | None:
+        """What events bring in, or None."""
+        return Fragments.load(self.folder) if self.folder.has(Fragments.ARRAYS) else None
 
     def frame(self, frame: int) -> Arrays:
         """Arrays of one frame."""

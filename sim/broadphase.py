@@ -2,7 +2,7 @@
 """Which hulls may touch in this step: boxes swept by the motion, in a hashed uniform grid.
 
 In: bodies, fragments, hulls, the last step's contacts. Out: hull pairs sorted by (a, b), each with the row of the same pair
-in the last step's list (or -1), written into the next contact table. Pairs of which neither body is awake are not
+in the last step's list (or -1), written into the next contact table. Pairs of which neither body is awake or driven are not
 searched: their contacts are kept as they are, so that sleeping rubble still presses and wakes without a jolt.
 
 Every hull enters all cells that its swept box overlaps; a pair is taken in the one cell that holds the larger of the two
@@ -13,7 +13,7 @@ hulls here). Not handled: hulls larger than about 10^4 cells become slow, not wr
 
 import taichi as ti
 
-from sim.layout import ASLEEP, AWAKE, Tuning, pack_type
+from sim.layout import ASLEEP, AWAKE, FIXED, Tuning, pack_type
 
 TurnPack = pack_type(body="x q", fragment="body offset", hull="fragment span vertex normal vertex_now normal_now lower upper")
 PairPack = pack_type(
@@ -77,6 +77,18 @@ def hull_turn(S: ti.template(), c):
         S.hull_normal_now[k] = turn(q, S.hull_normal[k])
     S.hull_lower[c] = centre + lower
     S.hull_upper[c] = centre + upper
+
+
+@ti.func
+def moves(S: ti.template(), b):
+    """True if body b is awake, or driven: fixed, with a velocity of its own."""
+    return S.body_state[b] == AWAKE or driven(S, b)
+
+
+@ti.func
+def driven(S: ti.template(), b):
+    """True if body b moves whatever is in its way."""
+    return S.body_state[b] == FIXED and S.body_v[b].norm_sqr() + S.body_w[b].norm_sqr() > 0.0
 
 
 @ti.func
@@ -161,9 +173,9 @@ def pairs_search(S: ti.template(), hulls, last_count, mask, pair_room, cell_size
     pairs = 0
     for c in range(hulls):
         bc = S.fragment_body[S.hull_fragment[c]]
-        if S.body_state[bc] == AWAKE:
+        if moves(S, bc):
             sweep, out, lo, hi = swept(S, c, cell_size, tune)
-            if S.hull_lower[c][1] + ti.min(sweep[1], 0.0) < out:
+            if S.hull_lower[c][1] + ti.min(sweep[1], 0.0) < out and S.body_state[bc] == AWAKE:
                 pairs = pair_add(S, c, -1, pairs, pair_room)
             for i in range(lo[0], hi[0] + 1):
                 for j in range(lo[1], hi[1] + 1):
@@ -173,7 +185,7 @@ def pairs_search(S: ti.template(), hulls, last_count, mask, pair_room, cell_size
                             o = S.grid_hull[at]
                             cell = S.grid_cell[at]
                             bo = S.fragment_body[S.hull_fragment[o]]
-                            if cell[0] == i and cell[1] == j and cell[2] == k and bo != bc and (o > c or S.body_state[bo] != AWAKE):
+                            if cell[0] == i and cell[1] == j and cell[2] == k and bo != bc and (o > c or not moves(S, bo)):
                                 other, far, lower, _ = swept(S, o, cell_size, tune)
                                 corner = ti.max(lo, lower)
                                 relative = sweep - other
@@ -189,11 +201,11 @@ def pairs_search(S: ti.template(), hulls, last_count, mask, pair_room, cell_size
             ba = S.fragment_body[S.hull_fragment[pair[0]]]
             bb = -1
             asleep = S.body_state[ba] == ASLEEP
-            awake = S.body_state[ba] == AWAKE
+            awake = moves(S, ba)
             if pair[1] >= 0:
                 bb = S.fragment_body[S.hull_fragment[pair[1]]]
                 asleep = asleep or S.body_state[bb] == ASLEEP
-                awake = awake or S.body_state[bb] == AWAKE
+                awake = awake or moves(S, bb)
             if asleep and not awake and ba != bb:
                 pairs = pair_add(S, pair[0], pair[1], pairs, pair_room)
     return pairs
@@ -242,10 +254,10 @@ def pairs_match(S: ti.template(), last_count, pairs):
             found = m
         ba = S.fragment_body[S.hull_fragment[pair[0]]]
         bb = -1
-        awake = S.body_state[ba] == AWAKE
+        awake = moves(S, ba)
         if pair[1] >= 0:
             bb = S.fragment_body[S.hull_fragment[pair[1]]]
-            awake = awake or S.body_state[bb] == AWAKE
+            awake = awake or moves(S, bb)
         S.grid_source[p] = found
         S.contact_body[p] = ti.Vector([ba, bb])
         S.grid_keep[p] = 1 - ti.cast(awake, ti.i32)

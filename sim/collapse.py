@@ -16,10 +16,14 @@ import numpy as np
 
 from shot.params import Shot, Sim
 from shot.results import GROUND, Bonds, Fragments
+from sim.blast import Blasts, blasts
+from sim.body import bodies_of, start_check, with_bodies
 from sim.bond import Breakage, Section, sections, stiffness_left
 from sim.cluster import bonds_inside, clusters, hinges_between
+from sim.entry import Entries, enter, entries, fixed_at, park
 from sim.erect import relief, safety, weight_of
 from sim.event import Schedule, rubble, schedule
+from sim.ground_motion import Shaking, shaking
 from sim.ledger import Ledger
 from sim.respond import Elastic, bond_capacity
 from sim.state import world_load, world_save
@@ -59,6 +63,9 @@ class Collapse:
     sim: Sim
     settings: Settings
     plan: Schedule
+    ground: Shaking
+    blasts: Blasts
+    entries: Entries
     section: Section
     lattice: Lattice
     world: World
@@ -83,7 +90,11 @@ class Collapse:
 
 
 def collapse_create(shot: Shot, fragments: Fragments, bonds: Bonds) -> Collapse:
-    """The structure at rest, before the first step, its lattice under its own weight."""
+    """The structure at rest, before the first step, its lattice under its own weight; bodies of the events behind its fragments.
+
+    Raises ShotError if a body starts inside something."""
+    fragments = with_bodies(fragments, bodies_of(shot.events, fragments, shot.materials))
+    start_check(shot.events, fragments)
     sim, count = shot.sim, fragments.count
     h = 1.0 / (shot.fps * shot.steps_per_frame)
     materials = [getattr(shot.materials, name) for name in fragments.material_name]
@@ -93,7 +104,9 @@ def collapse_create(shot: Shot, fragments: Fragments, bonds: Bonds) -> Collapse:
     label, held = clusters(bonds, breakage.state, count)
     inside = bonds_inside(bonds, breakage.state, label, held)
     world = world_create(fragments_reduced(fragments, rubble(shot.events, fragments)), friction, shot.fracture.shrink)
-    bodies_split(world, label, held)
+    bodies = entries(shot.events, fragments, shot.first, shot.steps_per_frame, h)
+    bodies_split(world, label, held | fixed_at(bodies, 0, count))
+    park(world, bodies, 0)
     compression = np.array([m.compression for m in materials])[fragments.material]
     size = np.asarray(fragments.size, float)
     collapse = Collapse(
@@ -104,6 +117,9 @@ def collapse_create(shot: Shot, fragments: Fragments, bonds: Bonds) -> Collapse:
             sim.gravity, sim.contact_iterations, sim.friction_ground, sim.sleep_speed, sim.sleep_time, sim.rolling, sim.crush_residual
         ),
         plan=schedule(shot.events, shot.first, shot.fps, shot.steps_per_frame, fragments, bonds),
+        ground=shaking(shot.events, shot.first, shot.steps_per_frame, h),
+        blasts=blasts(shot.events, fragments, shot.first, shot.steps_per_frame, h),
+        entries=bodies,
         section=section,
         lattice=lattice,
         world=world,
@@ -123,6 +139,8 @@ def collapse_create(shot: Shot, fragments: Fragments, bonds: Bonds) -> Collapse:
         touched=np.zeros(count, bool),
     )
     world.crush_set(collapse.crush)
+    collapse.ledger.weight[bodies.fragment[bodies.driven]] = 0.0  # their fall does no work: they are led
+    collapse.ledger.add(work=enter(world, bodies, 0))
     erect(collapse)
     return collapse
 

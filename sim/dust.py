@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shot import rotation
+from shot.entering import entered
 from shot.errors import SimulationFailed
 from shot.frames import FrameFolder, FrameWriter
 from shot.params import Shot
@@ -53,7 +54,7 @@ def dust(shot: Shot, fragments: Fragments, motion: Motion, seeds: Seeds, folder:
     with FrameWriter(folder, progress) as writer:
         for frame in range(state.frame + 1, wanted.stop):
             after = motion.frame(frame)
-            frame_step(shot, grid, boxes, source, before or after, after, state, work, frame)
+            frame_step(shot, grid, boxes, source, entered(before or after, after, 1.0 / shot.fps), after, state, work, frame)
             before, state.frame = after, frame
             if frame - shot.first >= done:
                 if (frame - shot.first) % CHECKPOINT == 0:
@@ -116,6 +117,7 @@ def grid_around(fragments: Fragments, cell: float, margin: float) -> Grid:
     """The box of air: the building and `margin` on all sides and above, floor at y = 0, sides in multiples of four cells."""
     owner = np.repeat(np.arange(fragments.count), np.diff(fragments.vertex_start))
     world = fragments.vertex + fragments.position[owner]
+    world = world[fragments.built[owner]]
     low, high = world.min(0) - margin, world.max(0) + margin
     low[1] = 0.0
     cells = 4 * np.ceil((high - low) / (4.0 * cell) - 1e-9).astype(int)

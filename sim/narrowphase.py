@@ -515,7 +515,8 @@ def penalty_first(S: ti.template(), a, b, count, opening, separation, tune: ti.t
             inverse += 1.0 / S.body_mass[a]
         if b >= 0 and S.body_state[ti.max(b, 0)] == AWAKE:
             inverse += 1.0 / S.body_mass[ti.max(b, 0)]
-        k = ti.max(k, 1.0 / (inverse * tune.h * tune.h * count))
+        if inverse > 0.0:  # else driven against fixed: what breaks is found out from the force, which grows up to what crushes
+            k = ti.max(k, 1.0 / (inverse * tune.h * tune.h * count))
     return k
 
 

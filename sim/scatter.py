@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from shot.device import taichi_ready
+from shot.entering import entered
 from shot.errors import ShotError, SimulationFailed
 from shot.frames import DamagedFile, FrameFolder, FrameWriter
 from shot.params import Shot
@@ -47,7 +48,8 @@ def scatter(
         poses = motion.frame(max(done, shot.first))
         with FrameWriter(folder, progress) as writer:
             for frame in range(done + 1, last + 1):
-                before, poses = poses, motion.frame(frame)
+                after = motion.frame(frame)
+                before, poses = entered(poses, after, 1.0 / shot.fps), after
                 _advance(shot, hulls, seeds, drag, before, poses, frame, state)
                 writer.put(frame, {name: array.copy() for name, array in _picture(state).items()})
                 if (frame - shot.first) % CHECKPOINT == 0 or frame == last:

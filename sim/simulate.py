@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,14 +18,18 @@ from shot.errors import SimulationFailed
 from shot.frames import FrameFolder, FrameWriter
 from shot.params import Shot
 from shot.results import GROUND, Bonds, Fragments, Motion, Progress
+from sim.blast import blast_speed
+from sim.body import bodies_of
 from sim.collapse import Collapse, Counts, Records, collapse_create, collapse_digest, collapse_load, collapse_save
 from sim.column import column_read
+from sim.entry import waiting_at
+from sim.ground_motion import ground_speed
 from sim.layout import ASLEEP
 from sim.ledger import residual
 from sim.record import BREAK, CRUSH, IMPACT, joined
 from sim.step import step
 from sim.stress import lattice_forget
-from sim.world import bodies_read, fragments_read
+from sim.world import Poses, bodies_read, fragments_read
 
 log = logging.getLogger(__name__)
 SPEED_MARGIN = 4.0  # times the speed of a fall from the top; pieces thrown by levers reach twice that speed
@@ -37,6 +42,9 @@ def simulate(
     span = range(shot.first, max(frames, default=shot.first) + 1)
     collapse = collapse_create(shot, fragments, bonds)
     resumed = _resume(collapse, folder, span)
+    bodies = bodies_of(shot.events, fragments, shot.materials)
+    if bodies is not None and not folder.has(bodies.ARRAYS):
+        bodies.save(folder)
     if not folder.has("static"):
         folder.put("static", {"time_first": np.array(0.0)})
     with FrameWriter(folder, progress) as writer:
@@ -75,7 +83,7 @@ def _step(c: Collapse, frame: int) -> bool:
 def frame_arrays(c: Collapse) -> dict[str, np.ndarray]:
     """What Motion stores of a frame, and the records since the last one."""
     poses, bodies = fragments_read(c.world), bodies_read(c.world)
-    ledger = c.ledger.read(poses, bodies, column_read(c.world.body.array["inertia"]), c.lattice, c.elastic.u, c.inside)
+    ledger = c.ledger.read(_as_if_there(c, poses), bodies, column_read(c.world.body.array["inertia"]), c.lattice, c.elastic.u, c.inside)
     return {
         "position": poses.position.astype(np.float32),
         "rotation": poses.rotation.astype(np.float32),
@@ -98,6 +106,14 @@ def frame_hash(c: Collapse) -> np.ndarray:
     return np.array(collapse_digest(c), np.uint64)
 
 
+def _as_if_there(c: Collapse, poses: Poses) -> Poses:
+    """Bodies that have not come in at their start: they have no part in the energies."""
+    away = waiting_at(c.entries, c.step)
+    position = poses.position.copy()
+    position[away] = c.fragments.position[away]
+    return replace(poses, position=position)
+
+
 def guard(c: Collapse, shot: Shot, frame: int) -> None:
     """Refuse a state that cannot be. Raises SimulationFailed naming frame, fragment and cause."""
     poses = fragments_read(c.world)
@@ -109,6 +125,7 @@ def guard(c: Collapse, shot: Shot, frame: int) -> None:
     height = float(np.ptp(c.fragments.position[:, 1])) + float(np.max(c.fragments.size))
     duration = c.step * c.h
     pushed = sum(float(np.linalg.norm(force)) for force in c.plan.force) * duration
+    pushed += c.entries.fastest + ground_speed(c.ground) + blast_speed(c.blasts, c.fragments.mass)
     limit = SPEED_MARGIN * (np.sqrt(2.0 * max(shot.sim.gravity, 1.0) * height) + shot.sim.gravity * duration + pushed)
     speed = np.linalg.norm(poses.velocity, axis=1)
     if speed.max(initial=0.0) > limit:

@@ -15,6 +15,7 @@ Regrouping wakes the changed bodies.
 
 import taichi as ti
 
+from sim.broadphase import driven, moves
 from sim.layout import ASLEEP, AWAKE, POINTS
 
 RINGS = 16  # layers of sleepers that one hit can reach in one step
@@ -40,10 +41,10 @@ def wake_hit(S: ti.template(), pairs, count, tune: ti.template()):
             a, b = S.contact_body[m][0], S.contact_body[m][1]
             hitter = -1
             sleeper = -1
-            if S.body_state[a] == AWAKE and S.body_state[b] == ASLEEP:
+            if moves(S, a) and S.body_state[b] == ASLEEP:
                 hitter = a
                 sleeper = b
-            if S.body_state[b] == AWAKE and S.body_state[a] == ASLEEP:
+            if moves(S, b) and S.body_state[a] == ASLEEP:
                 hitter = b
                 sleeper = a
             if hitter >= 0:
@@ -139,6 +140,8 @@ def touch(S: ti.template(), a, b, tune: ti.template()):
     """Mark both bodies as carried (1), or as kept awake by the other (2)."""
     restless_a = S.body_state[a] == AWAKE and S.body_calm[a] < tune.sleep_time
     restless_b = b >= 0 and S.body_state[ti.max(b, 0)] == AWAKE and S.body_calm[ti.max(b, 0)] < tune.sleep_time
+    restless_a = restless_a or driven(S, a)
+    restless_b = restless_b or (b >= 0 and driven(S, ti.max(b, 0)))
     S.work_budget[a] = ti.max(S.work_budget[a], 1.0 + ti.cast(restless_b, ti.f32))
     if b >= 0:
         S.work_budget[b] = ti.max(S.work_budget[b], 1.0 + ti.cast(restless_a, ti.f32))

@@ -111,7 +111,8 @@ def contacts_read(world: World, h: float) -> Contacts:
     row = np.repeat(np.arange(n), POINTS)
     slot = np.tile(np.arange(POINTS), n)
     body = read["body"]
-    resting = np.isin(now.state[body], (ASLEEP, 1)) | (body < 0)
+    still = np.logical_not(np.concatenate([now.v, now.w], axis=1).any(axis=1, keepdims=True))[:, 0]
+    resting = (np.isin(now.state[body], (ASLEEP, 1)) & still[body]) | (body < 0)
     pressed = (slot < read["count"][row]) & (read["force_n"] < 0) & ~np.all(resting, axis=1)[row]
     row, point = row[pressed], np.flatnonzero(pressed)
     a, b = body[row].T

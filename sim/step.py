@@ -12,17 +12,20 @@ from __future__ import annotations
 import numpy as np
 
 from shot.results import BOND_BROKEN, BOND_INTACT, GROUND
+from sim.blast import blast_force
 from sim.bond import bonds_fail, overloaded, stiffness_left
 from sim.cluster import bonds_inside, clusters, hinges_between
 from sim.collapse import Collapse
+from sim.entry import arrive, enter, fixed_at, lead, work_done
 from sim.event import bonds_cut, push, strength_left
+from sim.ground_motion import ground_acceleration
 from sim.joint import Joints, joints_read, joints_set
 from sim.record import Broken, breaks_of, crushes_of, impacts_of
 from sim.respond import Response, accept, body_loads, contact_loads, load_changed, respond, wake
 from sim.solve import contact_step
 from sim.state import contacts_read, state_restore, state_snapshot
 from sim.stress import bond_strains, lattice_soften
-from sim.world import bodies_split, energy_read, forces_read, fragments_read
+from sim.world import bodies_rouse, bodies_split, energy_read, forces_read, fragments_read
 
 HINGE_SHARE = 1 / 3  # of each yield force: the joint's rows yield one by one, and |N|/N_y + |M1|/M1_y + |M2|/M2_y must stay below 1
 
@@ -37,13 +40,14 @@ def step(c: Collapse) -> bool:
         return False
     hinges_tear(c, broken)  # bars that were bent or pulled too far
     regroup(c)  # what hangs together now is one body
+    driven = drive(c)  # pushes, ground motion, blasts; colliders get their speed
     state_snapshot(c.world)
     answers, asked, regrouped = [], c.elastic.load.copy(), True
     c.touched |= c.elastic.lively
     for round_ in range(c.rounds + 1):
         if regrouped:
-            move(c, pushed)  # contact, joints, gravity: all bodies by h
-            load = loads(c, pushed)
+            move(c, driven)  # contact, joints, gravity: all bodies by h
+            load = loads(c, driven)
         response = strain(c, load, asked, answers)  # the lattice of every cluster that is not at peace
         if response is None:
             break
@@ -60,7 +64,8 @@ def step(c: Collapse) -> bool:
     settle(c, answers, load)
     write_down(c, broken)
     c.step += 1
-    c.idle = pushed if c.world.still is not None and not (answers or broken.bond) else None
+    come_in(c)  # bodies whose moment it is
+    c.idle = pushed if c.world.still is not None and not (answers or broken.bond or directed(c)) else None
     return c.idle is None
 
 
@@ -70,8 +75,11 @@ def events_act(c: Collapse, broken: Broken) -> None:
     cut = cut[c.breakage.state[cut] != BOND_BROKEN]
     part(c, cut, broken)
     strength = strength_left(c.plan, c.step, c.bonds.count)
-    touch(c, np.flatnonzero(strength != c.breakage.strength))
+    changed = np.flatnonzero(strength != c.breakage.strength)
+    touch(c, changed)
     c.breakage.strength = strength
+    if np.isin(changed, c.hinge).any():
+        joints_set(c.world, joints_of(c, c.hinge))
 
 
 def hinges_tear(c: Collapse, broken: Broken) -> None:
@@ -87,7 +95,7 @@ def regroup(c: Collapse) -> None:
     """Give the solver the bodies and joints that the bonds make now."""
     c.label, c.held = clusters(c.bonds, c.breakage.state, c.fragments.count)
     c.inside = bonds_inside(c.bonds, c.breakage.state, c.label, c.held)
-    bodies_split(c.world, c.label, c.held)
+    bodies_split(c.world, c.label, c.held | fixed_at(c.entries, c.step, c.fragments.count))
     hinge = hinges_between(c.bonds, c.breakage.state, c.inside)
     if not np.array_equal(hinge, c.hinge):
         c.hinge = hinge
@@ -106,17 +114,48 @@ def joints_of(c: Collapse, bond: np.ndarray) -> Joints:
     )
 
 
-def move(c: Collapse, pushed: np.ndarray) -> None:
-    """All bodies by h under contact, joints, gravity and pushes (F, 3) [m/s2]."""
-    contact_step(c.world, c.h, c.settings, pushed if pushed.any() else None)
+def directed(c: Collapse) -> bool:
+    """True if the shot moves more than its building: then every step is taken."""
+    return bool(len(c.entries.step) or c.ground.event or c.blasts.event)
+
+
+def drive(c: Collapse) -> np.ndarray:
+    """(F, 3) [m/s2] what acts on every fragment in this step beside gravity; sleepers that feel it wake.
+
+    Ground motion and blasts reach the lattice however little of it each fragment feels: it adds up."""
+    shaken = ground_acceleration(c.ground, c.step)
+    driven = push(c.plan, c.step, c.fragments.count) - shaken
+    c.touched |= c.held & bool(shaken.any() or ground_acceleration(c.ground, c.step - 1).any())
+    if c.blasts.event:
+        poses = fragments_read(c.world)
+        blast = blast_force(c.blasts, c.step, poses.position, poses.rotation) / c.fragments.mass[:, None]
+        c.touched |= blast.any(axis=1)
+        driven += blast
+    if driven.any():
+        bodies_rouse(c.world, np.abs(driven).max(axis=1) > 0.0)
+    lead(c.world, c.entries, c.step)
+    return driven
+
+
+def move(c: Collapse, driven: np.ndarray) -> None:
+    """All bodies by h under contact, joints, gravity and what drives them (F, 3)."""
+    contact_step(c.world, c.h, c.settings, driven if driven.any() else None)
+    arrive(c.world, c.entries, c.step)
     c.counts.contacts += 1
 
 
-def loads(c: Collapse, pushed: np.ndarray) -> np.ndarray:
-    """(F, 6) all that loads the lattice, in rest axes; pushed (F, 3) [m/s2]."""
+def come_in(c: Collapse) -> None:
+    """Free the bodies that come in before the next step, and put them at their start."""
+    if (c.entries.step == c.step).any():
+        bodies_split(c.world, c.label, c.held | fixed_at(c.entries, c.step, c.fragments.count))
+        c.ledger.add(work=enter(c.world, c.entries, c.step))
+
+
+def loads(c: Collapse, driven: np.ndarray) -> np.ndarray:
+    """(F, 6) all that loads the lattice, in rest axes."""
     poses = fragments_read(c.world)
     force, moment = forces_read(c.world)
-    body = body_loads(c.fragments, c.label, c.held, poses.rotation, poses.angular_velocity, c.sim.gravity, pushed)
+    body = body_loads(c.fragments, c.label, c.held, poses.rotation, poses.angular_velocity, c.sim.gravity, driven)
     return body + contact_loads(force, moment, poses.rotation)
 
 
@@ -171,7 +210,7 @@ def write_down(c: Collapse, broken: Broken) -> None:
     c.records.impacts.append(impacts_of(contacts, c.notice, time))
     c.records.crushes.append(crushes)
     c.ledger.take(energy_read(c.world))
-    c.ledger.add(crushing=taken, contact=-taken)
+    c.ledger.add(crushing=taken, contact=-taken, work=work_done(c.world, c.entries, c.step))
 
 
 def part(c: Collapse, bond: np.ndarray, broken: Broken) -> None:

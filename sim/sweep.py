@@ -6,7 +6,7 @@ In: bodies, contact rows, joints, scalars of the step. Out: the same, one step l
 
 import taichi as ti
 
-from sim.broadphase import turn, turn_back
+from sim.broadphase import driven, turn, turn_back
 from sim.contact import contact_error, contact_force, contact_stiffness, penalty_grown
 from sim.joint import joint_begin, joint_error, joint_force, joint_return, quaternion_product
 from sim.layout import AWAKE, POINTS, Tuning, pack_type
@@ -73,6 +73,9 @@ def begin(S: ti.template(), tune: ti.template(), pairs, joints, count):
         if S.body_state[b] == AWAKE:
             awake += 1
             body_begin(S, b, tune)
+        elif driven(S, b):
+            S.work_dx[b] = tune.h * S.body_v[b]
+            S.work_dth[b] = tune.h * S.body_w[b]
     # rows of each body
     active = 0
     points = 0
@@ -85,7 +88,7 @@ def begin(S: ti.template(), tune: ti.template(), pairs, joints, count):
                 S.work_start[a + 1] += 1
             if moves_b:
                 S.work_start[b + 1] += 1
-            if moves_a or moves_b:
+            if moves_a or moves_b or driven(S, a) or (b >= 0 and driven(S, ti.max(b, 0))):
                 S.work_active[active] = m
                 for k in range(POINTS):
                     S.work_error[m * POINTS + k] = ti.Vector([1e30, 1e30])

@@ -6,7 +6,8 @@ In: Fragments (rest masses, hulls). Out: a World, owner of every Taichi array of
 A cluster of bonded fragments is ONE body. Body slot b = the lowest fragment index of the cluster, so labels are stable and
 arrays of bodies have length F; slots that name no cluster are EMPTY. Every rest orientation is the identity, hence
 a fragment's pose is (x_b + R(q_b) offset_f, q_b) with offset_f = rest position of f - rest centre of mass of b.
-A body bonded to the ground is FIXED (inverse mass 0; it moves only if its pose is written); its fragments still report forces.
+A body bonded to the ground is FIXED (inverse mass 0); its fragments still report forces. A FIXED body with a velocity is driven: it
+moves by it in the step, whatever is in its way, and meets fixed bodies too; whoever gave the velocity writes where it arrived.
 The ground is the half-space y <= 0, exact and without a hull. Fragments of one body never collide.
 
 The contact solver, from outside (host arrays are numpy; F fragments):
@@ -266,6 +267,20 @@ def bodies_write(world: World, x: np.ndarray, q: np.ndarray, v: np.ndarray, w: n
     for name, value in values.items():
         column_write(a[name], value)
     world.still = None
+
+
+def bodies_rouse(world: World, fragment: np.ndarray) -> None:
+    """Wake the sleeping bodies of fragments (F) bool."""
+    state = column_read(world.body.array["state"])
+    roused = np.zeros(world.count, bool)
+    roused[world.label[fragment]] = True
+    roused &= state == ASLEEP
+    if roused.any():
+        state[roused] = AWAKE
+        calm = column_read(world.body.array["calm"])
+        calm[roused] = 0.0
+        column_write(world.body.array["state"], state)
+        column_write(world.body.array["calm"], calm)
 
 
 def fragments_read(world: World) -> Poses:

@@ -15,7 +15,7 @@ from assets.frame import Box, extent, frame_boxes
 from shot.errors import ShotError
 from shot.frames import FrameFolder
 from shot.load import shot_load
-from shot.params import Building, Materials, Shot
+from shot.params import Building, Event, Materials, Shot
 from shot.results import MEMBER_KINDS, progress_silent
 from shot.results import Building as BuildingResult
 
@@ -176,7 +176,9 @@ def test_bundled_shots_build(path, tmp_path):
     low, high = np.minimum.reduceat(building.vertex, start), np.maximum.reduceat(building.vertex, start)
     kind = np.array(MEMBER_KINDS)[building.member_kind]
     for event in loaded.shot.events:
+        assert event.frame in loaded.shot.frame_range
+        if not isinstance(event, Event):
+            continue
         inside = ((high > event.lower) & (low < event.upper)).all(axis=1)
         for member in event.members or set(kind):
             assert (inside & (kind == member)).any()
-        assert event.frame in loaded.shot.frame_range

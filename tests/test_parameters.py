@@ -34,23 +34,38 @@ CORE = ["building.bays_x=2", "building.bays_z=2", "building.core=true"]
 BAYS = ["building.bays_x=4"]
 WALL = ["building.kind=mesh", f"building.file={ROOT / 'assets' / 'meshes' / 'wall.obj'}", "fracture.piece=2"]
 PLAIN = [*WALL[:2], "building.material=plain", "fracture.piece=0.8", *PUSH, "events.0.members=[]", "events.0.frames=4"]  # on its face
+STEEL = [*PLAIN, "building.material=steel", "materials.steel.tension=3e6", "materials.steel.compression=30e6",
+         "materials.steel.cohesion=4.7e6", "materials.steel.fracture_energy=100", "materials.steel.young=3e10"]  # as weak as concrete
+WEAKEN = ["events.0.kind=weaken", "events.0.upper=[4, 2.7, 3]"]
+CHARGE = ["events=[{kind='charge', frame=1003, centre=[2.6, 0.5, 2.6], tnt=5, pulse=0.02, front=200}]"]
+BALL = ["events=[{kind='projectile', frame=1003, position=[4.5, 1.5, 1.8], velocity=[-20, 0, 0], size=[1, 1.2, 0.8], shape='box'}]"]
+DRIVEN = ["events=[{kind='collider', path=[[1003, 4.5, 1.5, 1.8], [1012, 0, 1.5, 1.8]]}]"]
+SHAKEN = ["events=[{kind='ground', frame=1003, duration=0.5, amplitude=20, frequency=3}]"]
 HOUSE = ["building.kind=mesh", f"building.file={ROOT / 'assets' / 'meshes' / 'house.glb'}", "building.unit=cm", "building.up=z"]
 CONTEXT: dict[str, list[str]] = {  # what must be set for a parameter to matter at all
     "building.core": CORE, "building.core_thickness": CORE, "building.door_width": CORE, "building.door_height": CORE,
     "building.facade": BAYS, "building.file": WALL, "building.unit": WALL, "building.up": WALL, "building.material": WALL,
     "building.hole_limit": HOUSE, "building.shell_thickness": [*HOUSE, "building.hole_limit=0"],
     "events.0.force": PUSH, "events.0.frames": PUSH, "events.0.amount": ["events.0.kind=weaken"],
+    "events.0.falloff": WEAKEN, "events.0.region": WEAKEN,
+    **{f"events.0.{name}": CHARGE for name in ("centre", "tnt", "radius", "shatter", "pulse", "front")},
+    **{f"events.0.{name}": BALL for name in ("shape", "size", "heading", "material", "position", "velocity", "spin", "mass")},
+    "events.0.path": DRIVEN, **{f"events.0.{name}": SHAKEN for name in ("amplitude", "frequency", "duration", "ramp", "direction")},
     "sim.stress_tolerance": ["sim.stress_direct=0"], "sim.stress_iterations": ["sim.stress_direct=0"],
     "output.motion_blur": ["camera.move=[20, 0, 0]"], "sim.sleep_speed": ["sim.sleep_time=0.1"],
     "materials.facade.grain": ["materials.facade.tension=1e5", "materials.facade.compression=1e6"],  # else it comes down whole
     "look.dust_steps": ["dust.cell=0.5"],  # no stride is shorter than a cell
     **{row["key"]: PLAIN for row in param_rows() if row["key"].startswith("materials.plain.")},
+    **{row["key"]: STEEL for row in param_rows() if row["key"].startswith("materials.steel.")},
 }
 OTHER: dict[str, str] = {  # a changed value where the rule below finds none, or one at which a limit is reached
     "building.kind": "mesh", "building.file": str(ROOT / "assets" / "meshes" / "school.obj"), "building.material": "brick",
     "building.hole_limit": "0.0", "events.0.members": '["beam"]', "events.0.kind": "weaken",
     "sim.hinge_rotation": "0.01", "sim.hinge_opening": "0.005", "sim.break_rounds": "1",
     "sim.stress_iterations": "5", "sim.sleep_speed": "1.0", "sim.stress_direct": "0",
+    "events.0.path": "[[1003, 4.5, 1.5, 1.8], [1010, 0, 1.5, 1.8]]", "events.0.position": "[4.5, 1.9, 1.8]", "events.0.mass": "2000.0",
+    "events.0.velocity": "[-24, 0, 0]", "events.0.material": '"concrete"', "events.0.direction": "[0, 0, 1]", "events.0.heading": "30.0",
+    "events.0.shape": '"ball"', "events.0.centre": "[2.4, 0.7, 2.7]",
     "debris.limit": "20", "debris.kinetic_share": "1e-4", "debris.share": "1e-4", "dust.iterations": "2", "look.dust_steps": "8",
     "look.ambient_cells": "28", "output.sheet_columns": "1",
 }

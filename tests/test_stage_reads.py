@@ -18,7 +18,8 @@ from shot.params import Shot, Table
 SHOTS = ("tiny_frame", "tiny_wall", "tiny_mesh")  # between them they take every branch that the default job can take
 BRANCHES = {
     "tiny_frame": ["refine.backend=embedded", "building.bays_x=2", "building.bays_z=2", "building.core=true"],
-    "tiny_wall": ["refine.backend=none", "sim.stress_direct=0"],
+    "tiny_wall": ["refine.backend=none", "sim.stress_direct=0",
+                  "events=[{kind='projectile', frame=1002, position=[0, 2, 3], velocity=[0, 0, -30], size=[0.5, 0.5, 0.5]}]"],
     "tiny_mesh": ["refine.backend=none", "building.hole_limit=0"],
 }
 NOT_HERE = {  # read where a diffusion pipeline or a GPU is: tests/test_diffusers_backend.py
