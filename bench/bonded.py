@@ -105,7 +105,7 @@ def main() -> None:
             print(f"| {name} | {row} | | | | | | | | |", flush=True)
             continue
         ours = row.falling if name == "demolish" else ours
-        error = [" / ".join(f"{100 * e:.2g} %" for e in pair) for pair in (row.force, row.moment)]
+        error = [" / ".join("-" if np.isnan(e) else f"{100 * e:.3g} %" for e in pair) for pair in (row.force, row.moment)]
         print(f"| {name} ({row.version}) | {row.spurious} | {row.sunk:.0f} | {error[0]} | {error[1]} | {row.standing:.0f} "
               f"| {row.falling:.0f} | {row.falling / ours:.2f} | {row.lowered:.1f} | {row.broken} |", flush=True)
 
