@@ -122,7 +122,7 @@ class Mortar(Table):
     tension: float = param(0.15e6, "Pa", "tensile strength of a bed joint; lower comes off course by course", ge=1e3, le=1e8)
     cohesion: float = param(0.25e6, "Pa", "shear strength of a bed joint without pressure; lower slides in steps", ge=1e3, le=1e8)
     friction_angle: float = param(36.0, "deg", "how much the weight above holds a bed joint together", ge=0, le=60)
-    fracture_energy: float = param(10.0, "J/m2", "energy to open a joint; higher cracks more gently", ge=0.1, le=1e6)
+    fracture_energy: float = param(5.0, "J/m2", "energy to open a joint; higher cracks more gently", ge=0.1, le=1e6)
     head: float = param(0.5, "", "strength of head joints, which are filled badly and shrink, against bed joints", gt=0, le=2)
 
 
