@@ -173,11 +173,11 @@ def test_blown_up_state_is_refused(collapse_of):
     v = b.v.copy()
     v[1, 0] = 1e4
     bodies_write(c.world, b.x, b.q, v, b.w)
-    with pytest.raises(SimulationFailed, match="frame 1002.*fragment 1 flies"):
+    with pytest.raises(SimulationFailed, match="frame 1002.*fragment 1 .*flies"):
         guard(c, shot, 1002)
     v[1, 0] = np.nan
     bodies_write(c.world, b.x, b.q, v, b.w)
-    with pytest.raises(SimulationFailed, match="fragment 1 is not finite"):
+    with pytest.raises(SimulationFailed, match="fragment 1 .*is not finite"):
         guard(c, shot, 1002)
 
 
