@@ -26,7 +26,7 @@ from sim.world import Poses, fragments_read
 
 SPEED_MARGIN = 4.0  # times the speed of a fall from the top; pieces thrown by levers reach twice that speed
 ENERGY_MARGIN = 4.0  # times what falling gave, pushes did, and lifting all pieces by their size would take
-SEARCH_MAX = 2e9  # visits of the broadphase to entries of its grid in a step: seconds
+SEARCH_MAX = 5e8  # visits of the broadphase to entries of its grid in a step: a second or two
 TURN_NOTICE = 0.9  # of the turn at which the solver stops a body in a step
 LIGHT = 1e-3  # of the median mass: such pieces are the first to be thrown
 
@@ -115,8 +115,8 @@ def strides_told(c: Collapse, frame: int) -> list[str]:
         told.append(f"frame {frame}: {named(c.fragments, fastest)} moves {stride:.1f} times its size in a step; {advice(scale, stride)}")
     if turn > 0.0:
         told.append(
-            f"frame {frame}: {named(c.fragments, spinner)} spins by {turn:.2f} rad in a step, of which the solver follows {TURN_MAX:g}; "
-            f"{advice(scale, turn / TURN_MAX)}"
+            f"frame {frame}: {named(c.fragments, spinner)} spins by {turn:.2f} rad in a step; above {TURN_MAX:g} the solver cuts its spin; "
+            f"{advice(scale, max(2.0, turn / TURN_MAX))}"
         )
     return told
 
@@ -133,7 +133,11 @@ def broken_off(c: Collapse, shot: Shot, frame: int, error: Exception) -> Excepti
     bad |= ~np.isfinite(column_read(before["v"])).all(axis=1)
     bad = bad[c.world.label]
     if not bad.any():
-        return SimulationFailed(f"{when(c, shot, frame, c.step + 1)}: {error}")
+        ring = np.flatnonzero(c.elastic.lively) if c.elastic.lively.any() else np.arange(c.fragments.count)
+        return SimulationFailed(
+            f"{when(c, shot, frame, c.step + 1)}: the stress inside a cluster cannot be solved ({error}), that of "
+            f"{named(c.fragments, int(ring[0]))} or of one of {len(ring) - 1} more pieces: look for bonds with next to no area or stiffness"
+        )
     where = suspect(c, bad)
     return SimulationFailed(
         f"{when(c, shot, frame, c.step + 1)}: {named(c.fragments, where)} left the finite numbers with {int(bad.sum()) - 1} more; "
