@@ -1,4 +1,5 @@
 # pyright: basic, reportInvalidTypeForm=false, reportOperatorIssue=false, reportIndexIssue=false, reportOptionalCall=false
+# pyright: reportCallIssue=false
 """Changes to the contact solver that the tests of determinism play: pairs that arrive in another order, and two mistakes.
 
     permuted   the broadphase finds its pairs in a hashed order, another in each step: bits must stay

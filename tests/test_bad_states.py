@@ -19,7 +19,7 @@ from shot.params import Building, Event, Fracture, Shot
 from shot.results import progress_silent
 from sim.cover import reduced
 from sim.fracture import shatter
-from tests.collapse_scene import digests, play, shot
+from tests.collapse_scene import LOOSE, digests, play, shot
 from tests.structures import boxes
 from tests.test_mesh_import import box, written
 
@@ -56,7 +56,7 @@ def everything(c) -> None:
 
     b = bodies_read(c.world)
     v = b.v.copy()
-    v[22:, 1] = 30.0
+    v[LOOSE:, 1] = 30.0
     bodies_write(c.world, b.x, b.q, v, b.w)
 
 
