@@ -42,7 +42,7 @@ def guard(c: Collapse, shot: Shot, frame: int) -> None:
 def finite_check(c: Collapse, shot: Shot, frame: int, poses: Poses) -> None:
     """All poses, velocities and lattice displacements are finite numbers."""
     motion = np.concatenate([poses.position, poses.rotation, poses.velocity, poses.angular_velocity], axis=1)
-    bad = ~(np.isfinite(motion).all(axis=1) & np.isfinite(c.elastic.u).all(axis=1) & np.isfinite(c.elastic.v).all(axis=1))
+    bad = ~np.isfinite(np.concatenate([motion, c.elastic.u, c.elastic.v], axis=1)).all(axis=1)
     if bad.any():
         where = suspect(c, bad)
         part = "its motion" if not np.isfinite(motion[where]).all() else "the stress inside its cluster"
@@ -129,9 +129,9 @@ def broken_off(c: Collapse, shot: Shot, frame: int, error: Exception) -> Excepti
             "or use a machine with more memory; frames before are kept"
         )
     before = c.world.snapshot["body"] if c.world.snapshot else c.world.body.array  # what it was before the step spread it
-    bad = ~np.isfinite(column_read(c.world.body.array["x"])).all(axis=1) | ~np.isfinite(column_read(c.world.body.array["v"])).all(axis=1)
-    bad |= ~np.isfinite(column_read(before["v"])).all(axis=1)
-    bad = bad[c.world.label]
+    after = c.world.body.array
+    motion = np.concatenate([column_read(after["x"]), column_read(after["v"]), column_read(before["v"])], axis=1)
+    bad = ~np.isfinite(motion).all(axis=1)[c.world.label]
     if not bad.any():
         ring = np.flatnonzero(c.elastic.lively) if c.elastic.lively.any() else np.arange(c.fragments.count)
         return SimulationFailed(

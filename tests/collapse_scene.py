@@ -27,11 +27,10 @@ MATERIAL = Material(tension=0.5e6, cohesion=0.8e6, compression=2e6, fracture_ene
 
 def scene() -> tuple[Fragments, Bonds]:
     """Two portals with a deck of two beams between them, and twelve loose blocks below, a few millimetres above the ground."""
-    centre, size, kind = [], [], []
+    corners, kind = [], []
 
     def put(lower, upper, what):
-        centre.append((np.array(lower) + upper) / 2)
-        size.append(np.array(upper, float) - lower)
+        corners.append((lower, upper))
         kind.append(what)
 
     for z in (0.0, 1.4):
@@ -44,11 +43,12 @@ def scene() -> tuple[Fragments, Bonds]:
     for x in (0.0, 2.0):
         for k in range(2):
             put((x, 1.0, 0.3 + 0.55 * k), (x + 0.3, 1.3, 0.85 + 0.55 * k), BEAM)
-    frame = len(centre)
+    frame = len(kind)
     for k in range(12):
         x, z = 0.5 + 0.4 * (k % 4), 0.2 + 0.55 * (k // 4)
         put((x, 0.003, z), (x + 0.24, 0.203, z + 0.22), COLUMN)
-    centre, size = np.array(centre), np.array(size)
+    lower, upper = np.array(corners).transpose(1, 0, 2)
+    centre, size = (lower + upper) / 2, upper - lower
     lowest = centre[:, 1] - size[:, 1] / 2
     grounded = (np.arange(len(centre)) < frame) & (lowest < 1e-9)
     return _structure(centre, size, _touching(centre[:frame], size[:frame]), MATERIAL, np.array(kind), True, grounded)
