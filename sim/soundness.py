@@ -42,11 +42,11 @@ def guard(c: Collapse, shot: Shot, frame: int) -> None:
 def finite_check(c: Collapse, shot: Shot, frame: int, poses: Poses) -> None:
     """All poses, velocities and lattice displacements are finite numbers."""
     motion = np.concatenate([poses.position, poses.rotation, poses.velocity, poses.angular_velocity], axis=1)
-    bad = ~np.isfinite(np.concatenate([motion, c.elastic.u, c.elastic.v], axis=1)).all(axis=1)
-    if bad.any():
+    bad = np.flatnonzero(~np.isfinite(np.concatenate([motion, c.elastic.u, c.elastic.v], axis=1)).all(axis=1))
+    if len(bad):
         where = suspect(c, bad)
         part = "its motion" if not np.isfinite(motion[where]).all() else "the stress inside its cluster"
-        others = int(bad.sum()) - 1
+        others = len(bad) - 1
         raise SimulationFailed(
             f"{when(c, shot, frame)}: {named(c.fragments, where)} is not finite: {part}"
             f"{f', with {others} more of its body or neighbours' if others else ''}; {cause(c, shot, where)}"
@@ -131,8 +131,8 @@ def broken_off(c: Collapse, shot: Shot, frame: int, error: Exception) -> Excepti
     before = c.world.snapshot["body"] if c.world.snapshot else c.world.body.array  # what it was before the step spread it
     after = c.world.body.array
     motion = np.concatenate([column_read(after["x"]), column_read(after["v"]), column_read(before["v"])], axis=1)
-    bad = ~np.isfinite(motion).all(axis=1)[c.world.label]
-    if not bad.any():
+    bad = np.flatnonzero(~np.isfinite(motion[c.world.label]).all(axis=1))
+    if not len(bad):
         ring = np.flatnonzero(c.elastic.lively) if c.elastic.lively.any() else np.arange(c.fragments.count)
         return SimulationFailed(
             f"{when(c, shot, frame, c.step + 1)}: the stress inside a cluster cannot be solved ({error}), that of "
@@ -140,7 +140,7 @@ def broken_off(c: Collapse, shot: Shot, frame: int, error: Exception) -> Excepti
         )
     where = suspect(c, bad)
     return SimulationFailed(
-        f"{when(c, shot, frame, c.step + 1)}: {named(c.fragments, where)} left the finite numbers with {int(bad.sum()) - 1} more; "
+        f"{when(c, shot, frame, c.step + 1)}: {named(c.fragments, where)} left the finite numbers with {len(bad) - 1} more; "
         f"{cause(c, shot, where)}"
     )
 
@@ -184,13 +184,12 @@ def named(fragments: Fragments, fragment: int) -> str:
 
 
 def suspect(c: Collapse, bad: np.ndarray) -> int:
-    """Of the fragments (F) bool that went wrong, the one that most likely began: pushed hardest, else fastest before, else lightest."""
+    """Of the fragments that went wrong, the one that most likely began: pushed hardest, else fastest before, else lightest."""
     array = c.world.snapshot["body"] if c.world.snapshot else c.world.body.array
     speed = np.nan_to_num(np.linalg.norm(column_read(array["v"])[c.world.label].astype(float), axis=1), nan=np.inf, posinf=np.inf)
     pushed = np.linalg.norm(push(c.plan, max(c.step - 1, 0), c.fragments.count), axis=1)
-    rows = np.flatnonzero(bad)
-    order = np.lexsort((rows, c.fragments.mass[rows], -speed[rows], -np.minimum(pushed[rows], 1e300)))
-    return int(rows[order[0]])
+    order = np.lexsort((bad, c.fragments.mass[bad], -speed[bad], -np.minimum(pushed[bad], 1e300)))
+    return int(bad[order[0]])
 
 
 @dataclass(frozen=True)
