@@ -7,6 +7,7 @@ Not handled here: cutting into fragments and finding bonds, which is `shatter`'s
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from shot.params import Building as BuildingParams
 from shot.params import Materials, Shot
 from shot.results import MEMBER_KINDS, Building, Progress
 
+log = logging.getLogger(__name__)
 MATERIAL_NAMES = tuple(Materials.model_fields)
 BOX_FACE = np.array(
     [[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1], [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4], [1, 5, 7], [1, 7, 3]],
@@ -69,6 +71,8 @@ def mesh_building(params: BuildingParams, base: Path) -> Building:
     from assets.mesh import mesh_parts
 
     parts, report = mesh_parts(params, base / params.file, MATERIAL_NAMES)
+    for warning in report["warnings"]:
+        log.warning("%s: %s", params.file, warning)
     return assemble(
         vertex=[part.vertex for part in parts],
         face=[part.face for part in parts],

@@ -17,6 +17,8 @@ from manifold3d import Error, Manifold, Mesh64, OpType
 from assets.shell import Shell
 
 SLIVER = 1e-7  # of the model's bounding volume: smaller remnants of an overlap are dropped and counted
+TOLD = 1e-3  # of SLIVER: dropped bodies above are told by name; less is rounding
+DEEP = 0.5  # of a body: what lies deeper in another is told by name
 CROSSING_LIMIT = 200_000  # faces of one shell
 HALVINGS = 8  # deepest cut of a shell that crosses itself
 
@@ -79,6 +81,8 @@ def solids_separate(solids: list[Solid], report: dict) -> list[Solid]:
             rest = Manifold.batch_boolean([body, *(solids[j].manifold for j in touching)], OpType.Subtract)
             if body.volume() - rest.volume() > limit:
                 overlaps += 1
+                if body.volume() - rest.volume() > DEEP * body.volume():
+                    report["warnings"].append(deep_overlap(solids[i], [solids[j] for j in touching]))
                 body = rest
         done.append(i)
         separate[i] = []
@@ -87,10 +91,23 @@ def solids_separate(solids: list[Solid], report: dict) -> list[Solid]:
                 separate[i].append(replace(solids[i], manifold=piece))
             else:
                 dropped, lost = dropped + 1, lost + piece.volume()
+                if not touching and piece.volume() > TOLD * limit:
+                    report["warnings"].append(f"{solids[i].name}: a body of {piece.volume():.2g} m3 is too small, and was dropped")
     parts = [part for i in range(len(solids)) for part in separate[i]]
     report |= {"overlapping_shells": overlaps, "overlap_volume": before - sum(p.volume for p in parts) - lost}
     report |= {"slivers_dropped": dropped, "sliver_volume": lost}
     return parts
+
+
+def deep_overlap(solid: Solid, others: list[Solid]) -> str:
+    """Which larger body takes how much of a solid: a modeller's copy, or a part in a wrong place."""
+    shared = [(solid.manifold ^ other.manifold).volume() for other in others]
+    most = int(np.argmax(shared))
+    share = shared[most] / solid.volume
+    return (
+        f"{solid.name} lies in {others[most].name} with {shared[most]:.3g} m3, {100 * share:.0f} % of it; that was cut away"
+        f"{': is it in the model twice?' if share > 0.99 else ''}"
+    )
 
 
 def manifold_of(shell: Shell) -> Manifold | None:

@@ -33,6 +33,12 @@ def taichi_open(arch: Arch = "cpu", threads: int = 0, debug: bool = False) -> No
 
     with contextlib.redirect_stdout(sys.stderr if debug else io.StringIO()):  # its greeting would mix with --json
         _init(ti, arch, threads, debug)
+    from taichi.lang import impl
+
+    if arch == "cuda" and impl.current_cfg().arch != ti.cuda:  # Taichi takes the CPU without a word
+        from shot.errors import MissingResource
+
+        raise MissingResource("Taichi finds no CUDA device: check that `nvidia-smi` lists one, or open the CPU")
     denormals_keep()
     if not debug:
         _positions_shorten()

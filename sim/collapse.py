@@ -52,6 +52,8 @@ class Counts:
     contacts: int = 0
     capped: int = 0  # bonds still overloaded when the rounds of their step ran out
     stalled: int = 0  # cluster solves that missed the tolerance
+    stride: tuple[float, int] = (0.0, -1)  # farthest that a fragment moved in a step, in its sizes, and which
+    turn: tuple[float, int] = (0.0, -1)  # [rad] farthest turn in a step beyond what the solver follows, and whose
 
 
 @dataclass

@@ -44,7 +44,7 @@ def column_copy(into: Any, source: Any) -> None:
     if into.dtype != source.dtype or tuple(into.element_shape) != tuple(source.element_shape) or into.shape[0] < source.shape[0]:
         raise ValueError(f"a column of {source.shape[0]} rows {source.dtype} does not fit into one of {into.shape[0]} {into.dtype}")
     if _at_hand():
-        ctypes.memmove(_address(into), _address(source), _bytes(source))
+        ctypes.memmove(_address(into), _address(source), column_bytes(source))
     elif into.shape == source.shape:
         into.copy_from(source)
     else:
@@ -60,7 +60,8 @@ def _address(array: Any) -> int:
     return program.get_ndarray_data_ptr_as_int(array.arr)
 
 
-def _bytes(array: Any) -> int:
+def column_bytes(array: Any) -> int:
+    """Memory of a column."""
     elements = array.shape[0]
     for n in array.element_shape:
         elements *= n
@@ -69,5 +70,5 @@ def _bytes(array: Any) -> int:
 
 def _view(array: Any) -> np.ndarray:
     """The rows themselves (n, *element). CPU only; valid while `array` lives."""
-    memory: Any = (ctypes.c_char * _bytes(array)).from_address(_address(array))
+    memory: Any = (ctypes.c_char * column_bytes(array)).from_address(_address(array))
     return np.frombuffer(memory, KIND[array.dtype]).reshape(array.shape[0], *array.element_shape)

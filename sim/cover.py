@@ -50,7 +50,9 @@ def reduced(point: np.ndarray) -> np.ndarray:
     size = float(np.ptp(point, axis=0).max())
     chosen = np.unique(np.concatenate([point.argmin(axis=0), point.argmax(axis=0)])).tolist()
     if len(chosen) < 5 or np.linalg.matrix_rank(point[chosen] - point[chosen[0]], tol=1e-6 * size) < 3:
-        return point
+        chosen = corners(point, 1e-6 * size)
+        if len(chosen) < 4:
+            return point  # flat: no hull can be built on it, which hull_table says
     while len(chosen) < HULL_VERTICES:
         plane = ConvexHull(point[chosen]).equations  # anew: Qhull's incremental mode loses its footing on coplanar points
         outside = (point @ plane[:, :3].T + plane[:, 3]).max(axis=1)
@@ -59,6 +61,21 @@ def reduced(point: np.ndarray) -> np.ndarray:
             break
         chosen.append(farthest)
     return point[sorted(chosen)]
+
+
+def corners(point: np.ndarray, least: float) -> list[int]:
+    """The lowest point along x, the farthest from it, from their line, from their plane: fewer if none is `least` [m] away."""
+    chosen = [int(point[:, 0].argmin())]
+    arm = point - point[chosen[0]]
+    while len(chosen) < 4:
+        away = np.linalg.norm(arm, axis=1)
+        farthest = int(np.argmax(away))
+        if away[farthest] <= least:
+            break
+        chosen.append(farthest)
+        axis = arm[farthest] / away[farthest]
+        arm = arm - np.outer(arm @ axis, axis)
+    return chosen
 
 
 def manifold_of(vertex: np.ndarray, face: np.ndarray, label: np.ndarray) -> manifold3d.Manifold:

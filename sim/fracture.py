@@ -9,6 +9,8 @@ Does not cut during the collapse, and does not repair meshes: members must be cl
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 
 from shot.errors import ShotError
@@ -26,8 +28,11 @@ from sim.solid import pieces_of_solid
 from sim.strength import BED, HEAD, NO_MORTAR, bond_names, bond_strengths, material_columns, material_row
 from sim.voronoi import cells_of_convex
 
+log = logging.getLogger(__name__)
 FACE_MIN = 1e-4  # of the smaller piece's size squared: smaller shared faces carry nothing and would only crackle
 PIECES_MAX = 300_000  # of a building: more is a wrong unit or a slip of the pen, and hours of cutting
+VOLUME_ERROR, VOLUME_WRONG = 1e-6, 1e-2  # of a member: what its pieces may have too much or too little before it is told, or refused
+LIGHT = 1e-4  # of the median mass: lighter pieces are told
 LEVER_MIN = 0.1  # of the way between two centres: least load path of a contact that lies beside both of them
 
 
@@ -49,6 +54,7 @@ def shatter(shot: Shot, building: Building, folder: FrameFolder, progress: Progr
     contacts += contacts_overlapping(pieces, {(c.a, c.b) for c in between}, touch)
     contacts += contacts_ground(pieces, surface, building.member_grounded, touch)
     fragments = fragments_of(shot, building, pieces)
+    pieces_check(building, fragments)
     bonds = bonds_of(shot, building, fragments, contacts, laid)
     fragments.save(folder)
     bonds.save(folder)
@@ -149,6 +155,44 @@ def fragments_of(shot: Shot, building: Building, pieces: list[Piece]) -> Fragmen
         material_name=building.material_name,
         element_name=building.element_name,
     )
+
+
+def pieces_check(building: Building, fragments: Fragments) -> None:
+    """Every piece has a finite volume, mass and inertia, and the pieces of each member sum to it. Raises ShotError by member.
+
+    Told are members whose sum is a little off (crossings that the import leaves: faces that share a corner), and pieces so light that
+    contact, whose stiffness follows the median mass, can only roughly follow them."""
+    sound = (fragments.volume > 0.0) & np.isfinite(fragments.mass) & np.isfinite(fragments.position).all(axis=1)
+    sound &= (fragments.mass > 0.0) & np.isfinite(fragments.inertia).all(axis=(1, 2))
+    sound[sound] = np.linalg.eigvalsh(fragments.inertia[sound])[:, 0] > 0.0
+    if not sound.all():
+        where = int(np.flatnonzero(~sound)[0])
+        raise ShotError(
+            f"{_member_of(building, int(fragments.member[where]))}: a piece of it has volume {fragments.volume[where]:.3g} m3 and mass "
+            f"{fragments.mass[where]:.3g} kg: the member is thinner than its own rounding, or fracture.piece far too small for it"
+        )
+    whole, _, _ = mass_properties(building.vertex, building.vertex_start, building.face, building.face_start)
+    lost = np.abs(np.bincount(fragments.member, fragments.volume, len(whole)) / whole - 1.0)
+    if lost.max() > VOLUME_ERROR:
+        where = int(np.argmax(lost))
+        told = f"{_member_of(building, where)}: its pieces differ from its {whole[where]:.6g} m3 by {100 * lost[where]:.2g} %"
+        told += ": its mesh crosses itself"
+        if lost[where] > VOLUME_WRONG:
+            raise ShotError(f"{told}; repair it before it is cut")
+        log.warning(told)
+    light = np.flatnonzero(fragments.mass < LIGHT * np.median(fragments.mass))
+    if len(light):
+        least = int(light[np.argmin(fragments.mass[light])])
+        log.warning(
+            "%d pieces weigh less than %g of the median, the least %.2g kg, of %s: contact follows them only roughly",
+            len(light), LIGHT, fragments.mass[least], _member_of(building, int(fragments.member[least])),
+        )
+
+
+def _member_of(building: Building, member: int) -> str:
+    """'member 12 (ground.column.3, concrete)'."""
+    element = building.element_name[int(building.member_element[member])]
+    return f"member {member} ({element}, {building.material_name[int(building.member_material[member])]})"
 
 
 def _stack(rows: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -10,8 +10,9 @@ import numpy as np
 import taichi as ti
 from scipy.spatial import ConvexHull, QhullError
 
+from shot.errors import ShotError
 from shot.results import Fragments
-from sim.layout import HULL
+from sim.layout import EDGES, HULL
 
 COPLANAR = 0.9999  # cosine of the angle under which two facets are one face: 0.8 degrees, far above the f32 noise of a cut
 
@@ -35,7 +36,7 @@ class HullTable:
 def hull_table(fragments: Fragments, shrink: float) -> tuple[HullTable, np.ndarray]:
     """Features of all hulls, each shrunk by this share about its centre, and each fragment's radius (F) f64 [m].
 
-    Raises ValueError naming the fragment whose hull has no volume.
+    Raises ShotError naming the fragment whose hull has no volume, or more edges than contact has room for.
     """
     radius = np.zeros(fragments.count)
     parts: dict[str, list] = {k: [] for k in ("span", "vertex", "normal", "offset", "loop_length", "loop", "edge")}
@@ -45,7 +46,9 @@ def hull_table(fragments: Fragments, shrink: float) -> tuple[HullTable, np.ndarr
         try:
             vertex, normal, offset, loops, edge = hull_features(points)
         except QhullError as error:
-            raise ValueError(f"fragment {f}: hull {c} has no volume") from error
+            raise ShotError(f"{_owner(fragments, f)}: hull {c} has no volume") from error
+        if len(edge) > EDGES:
+            raise ShotError(f"{_owner(fragments, f)}: hull {c} has {len(edge)} edges, at most {EDGES} are told apart in contact")
         centre = vertex.mean(axis=0)
         vertex = centre + (1.0 - shrink) * (vertex - centre)
         offset = (1.0 - shrink) * offset + shrink * (normal @ centre)
@@ -70,6 +73,11 @@ def hull_table(fragments: Fragments, shrink: float) -> tuple[HullTable, np.ndarr
         "edge": np.concatenate(parts["edge"]).astype(np.int32),
     }
     return HullTable(rows), radius
+
+
+def _owner(fragments: Fragments, fragment: int) -> str:
+    """'fragment 17 (ground.column.3)'."""
+    return f"fragment {fragment} ({fragments.element_name[int(fragments.element[fragment])]})"
 
 
 def hull_features(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[np.ndarray], np.ndarray]:

@@ -14,10 +14,9 @@ a step wholly inside one another are pushed out along the nearest face, which ne
 import taichi as ti
 
 from sim.broadphase import fragment_centre, fragment_sweep, turn_back
-from sim.layout import AWAKE, POINTS, Tuning, pack_type
+from sim.layout import AWAKE, EDGES, POINTS, Tuning, pack_type
 
 LANES = 64  # pairs are dealt to this many loops, each with its own scratch
-EDGES = 256  # of one hull near the other at most
 CANDIDATES = 64  # clip points of one pair at most; more sides than that are thinned by order
 ManifoldPack = pack_type(
     body="x q v w mass state", fragment="body offset friction crush",

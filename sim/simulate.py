@@ -2,8 +2,8 @@
 
 In: a Shot (sim, events, materials, fracture.shrink, first, frames, fps), Fragments, Bonds, a folder. Out: Motion in that folder, and whole
 solver states every `sim.checkpoint` frames, the last two kept. A run that was killed goes on from the last good state and
-ends with the same bytes. A state that is not finite, or faster than anything could have fallen, raises SimulationFailed and is not
-written. Expects Taichi to be open (shot/device.py).
+ends with the same bytes. A state that cannot be is refused by name (sim/soundness.py) and not written; frames before it are kept.
+Expects Taichi to be open (shot/device.py).
 """
 
 from __future__ import annotations
@@ -14,31 +14,28 @@ from dataclasses import replace
 
 import numpy as np
 
-from shot.errors import SimulationFailed
 from shot.frames import FrameFolder, FrameWriter
 from shot.params import Shot
 from shot.results import GROUND, Bonds, Fragments, Motion, Progress
-from sim.blast import blast_speed
 from sim.body import bodies_of
 from sim.collapse import Collapse, Counts, Records, collapse_create, collapse_digest, collapse_load, collapse_save
 from sim.column import column_read
 from sim.entry import waiting_at
-from sim.ground_motion import ground_speed
 from sim.layout import ASLEEP
 from sim.ledger import residual
 from sim.record import BREAK, CRUSH, IMPACT, joined
+from sim.soundness import broken_off, frame_check, guard, strides_told
 from sim.step import step
 from sim.stress import lattice_forget
 from sim.world import Poses, bodies_read, fragments_read
 
 log = logging.getLogger(__name__)
-SPEED_MARGIN = 4.0  # times the speed of a fall from the top; pieces thrown by levers reach twice that speed
 
 
 def simulate(
     shot: Shot, fragments: Fragments, bonds: Bonds, folder: FrameFolder, frames: Sequence[int], progress: Progress
 ) -> Motion:
-    """Simulate from shot.first to the last of `frames`. Raises SimulationFailed."""
+    """Simulate from shot.first to the last of `frames`. Raises SimulationFailed, MissingResource where memory ends."""
     span = range(shot.first, max(frames, default=shot.first) + 1)
     collapse = collapse_create(shot, fragments, bonds)
     resumed = _resume(collapse, folder, span)
@@ -59,13 +56,14 @@ def simulate(
             collapse.records, collapse.counts, moved_before, moved = Records(), Counts(), moved, False
             lattice_forget(collapse.lattice)  # a resumed run starts its frame without
             for _ in range(shot.steps_per_frame):
-                if _step(collapse, frame):
+                if _step(collapse, shot, frame):
                     guard(collapse, shot, frame)
                     moved = True
             same = not (moved or moved_before)  # as the frame before, which had no records either
             arrays = arrays | {"hash": frame_hash(collapse)} if same else frame_arrays(collapse)
+            frame_check(collapse, shot, frame, arrays)
             writer.put(frame, arrays)
-            _report(frame, arrays, collapse.counts)
+            _report(frame, arrays, collapse)
             if (frame - shot.first) % shot.sim.checkpoint == 0:
                 writer.finish()  # a state counts only with its frame
                 folder.put(_state_name(frame), collapse_save(collapse))
@@ -73,11 +71,15 @@ def simulate(
     return Motion(folder)
 
 
-def _step(c: Collapse, frame: int) -> bool:
+def _step(c: Collapse, shot: Shot, frame: int) -> bool:
     try:
         return step(c)
-    except (FloatingPointError, np.linalg.LinAlgError) as error:
-        raise SimulationFailed(f"frame {frame}, step {c.step}: {error}") from error
+    except (FloatingPointError, np.linalg.LinAlgError, MemoryError) as error:
+        raise broken_off(c, shot, frame, error) from error
+    except RuntimeError as error:
+        if "singular" not in str(error):  # SuperLU has no type of its own for that
+            raise
+        raise broken_off(c, shot, frame, error) from error
 
 
 def frame_arrays(c: Collapse) -> dict[str, np.ndarray]:
@@ -114,32 +116,6 @@ def _as_if_there(c: Collapse, poses: Poses) -> Poses:
     return replace(poses, position=position)
 
 
-def guard(c: Collapse, shot: Shot, frame: int) -> None:
-    """Refuse a state that cannot be. Raises SimulationFailed naming frame, fragment and cause."""
-    poses = fragments_read(c.world)
-    state = np.concatenate([poses.position, poses.rotation, poses.velocity, poses.angular_velocity, c.elastic.u, c.elastic.v], axis=1)
-    bad = ~np.isfinite(state).all(axis=1)
-    if bad.any():
-        where = int(np.flatnonzero(bad)[0])
-        raise SimulationFailed(f"frame {frame}, step {c.step}: fragment {where} is not finite (element {_element(c, where)})")
-    height = float(np.ptp(c.fragments.position[:, 1])) + float(np.max(c.fragments.size))
-    duration = c.step * c.h
-    pushed = sum(float(np.linalg.norm(force)) for force in c.plan.force) * duration
-    pushed += c.entries.fastest + ground_speed(c.ground) + blast_speed(c.blasts, c.fragments.mass)
-    limit = SPEED_MARGIN * (np.sqrt(2.0 * max(shot.sim.gravity, 1.0) * height) + shot.sim.gravity * duration + pushed)
-    speed = np.linalg.norm(poses.velocity, axis=1)
-    if speed.max(initial=0.0) > limit:
-        where = int(np.argmax(speed))
-        raise SimulationFailed(
-            f"frame {frame}, step {c.step}: fragment {where} flies at {speed[where]:.0f} m/s, more than {limit:.0f} m/s can be explained "
-            f"(element {_element(c, where)})"
-        )
-
-
-def _element(c: Collapse, fragment: int) -> str:
-    return c.fragments.element_name[int(c.fragments.element[fragment])]
-
-
 def _state_name(frame: int) -> str:
     return f"state.{frame:04d}"
 
@@ -160,8 +136,9 @@ def _forget(folder: FrameFolder, frame: int) -> None:
         (folder.path / f"{_state_name(frame)}.{suffix}").unlink(missing_ok=True)
 
 
-def _report(frame: int, arrays: Mapping[str, np.ndarray], counts: Counts) -> None:
+def _report(frame: int, arrays: Mapping[str, np.ndarray], c: Collapse) -> None:
     """One line per frame, and a warning where a limit was reached."""
+    counts = c.counts
     log.info(
         "frame %d: %d breaks, %d impacts, %d clusters, %d lattice solves (%d iterations), %d contact solves, energy residual %.3g J",
         frame, len(arrays["break_bond"]), len(arrays["impact_time"]), len(np.unique(arrays["cluster"])), counts.solves, counts.iterations,
@@ -171,3 +148,5 @@ def _report(frame: int, arrays: Mapping[str, np.ndarray], counts: Counts) -> Non
         log.warning("frame %d: sim.break_rounds ran out with %d bonds still overloaded", frame, counts.capped)
     if counts.stalled:
         log.warning("frame %d: %d lattice solves missed sim.stress_tolerance", frame, counts.stalled)
+    for warning in strides_told(c, frame):
+        log.warning(warning)

@@ -34,11 +34,11 @@ from shot.rotation import rotate
 from sim.broadphase import PairPack, TurnPack, hulls_turn, pairs_find
 from sim.column import column_read, column_write
 from sim.launch import Launch
-from sim.layout import AWAKE, CLIP, CONTACT, GRID, JOINT_ROW, POINTS, WORK, Tuning
-from sim.narrowphase import CANDIDATES, EDGES, LANES, ManifoldPack, manifolds_make
+from sim.layout import AWAKE, CLIP, CONTACT, EDGES, GRID, JOINT_ROW, POINTS, WORK, Tuning
+from sim.narrowphase import CANDIDATES, LANES, ManifoldPack, manifolds_make
 from sim.state import world_save
 from sim.sweep import COLOURS, BeginPack, EndPack, SolvePack, solve_begin, solve_colour, solve_dual, solve_end, solve_serial
-from sim.world import Settings, Table, World
+from sim.world import Settings, Table, World, contacts_fit
 
 SERIAL_POINTS = 40_000
 ALPHA, GAMMA, FORCE_DECAY = 0.95, 0.99, 0.9
@@ -210,7 +210,7 @@ def push_set(world: World, work: Work, acceleration: np.ndarray | None) -> None:
 
 
 def pairs_of_step(world: World, work: Work, into: int, tune) -> int:
-    """Fill the pairs of the next contact table, growing tables until they fit; the number of pairs."""
+    """Fill the pairs of the next contact table, growing tables until they fit; the number of pairs. Raises MemoryError."""
     while True:
         room = min(work.pairs, world.contact[into].size)
         find = work.launch(world, into, pairs_find, PairPack, tune)
@@ -220,5 +220,6 @@ def pairs_of_step(world: World, work: Work, into: int, tune) -> int:
             return pairs
         size = max(work.pairs, int(1.5 * pairs) + 64 if pairs > room else 0)
         if pairs > world.contact[into].size:
+            contacts_fit(world, size)
             world.contact[into] = Table(CONTACT, size)
         work.grow(world, max(work.entries, int(1.25 * entries)), size)

@@ -29,6 +29,7 @@ relative to a centre of mass. Arrays are ti.ndarray in argument packs: another s
 """
 
 import hashlib
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ import taichi as ti
 
 from shot.results import Fragments
 from shot.rotation import conjugate, rotate
-from sim.column import column_read, column_write
+from sim.column import column_bytes, column_read, column_write
 from sim.hull import HullTable, hull_table
 from sim.layout import ASLEEP, AWAKE, BODY, CONTACT, EMPTY, FIXED, FRAGMENT, JOINT, PER_POINT, POINTS
 
@@ -153,7 +154,7 @@ class World:
 def world_create(fragments: Fragments, friction: np.ndarray, shrink: float) -> World:
     """All fragments at rest, each its own free body. friction (F); hulls shrink by this share about their centres.
 
-    Raises ValueError for a hull without volume.
+    Raises ShotError for a hull without volume or with too many edges.
     """
     hulls, radius = hull_table(fragments, shrink)
     world = World(fragments, friction, hulls, radius)
@@ -162,6 +163,20 @@ def world_create(fragments: Fragments, friction: np.ndarray, shrink: float) -> W
     zero = np.zeros((count, 3), np.float32)
     _bodies_group(world, np.ones(count, bool), world.rest, q, zero, zero, np.full(count, AWAKE, np.int32))
     return world
+
+
+def contacts_fit(world: World, pairs: int) -> None:
+    """Raise MemoryError if the three contact lists would take more than half of this machine's memory at so many pairs of hulls."""
+    table = world.contact[0]
+    row = sum(column_bytes(a) for a in table.array.values()) / table.size
+    wanted = len(world.contact) * pairs * row
+    if wanted > 0.5 * memory():
+        raise MemoryError(f"{pairs} pairs of pieces may touch in this step; their contacts would take {wanted / 1e9:.3g} GB")
+
+
+def memory() -> float:
+    """[bytes] of this machine."""
+    return float(os.sysconf("SC_PHYS_PAGES")) * os.sysconf("SC_PAGE_SIZE")
 
 
 def bodies_split(world: World, label: np.ndarray, fixed: np.ndarray) -> None:

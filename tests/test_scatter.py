@@ -243,13 +243,13 @@ def test_pieces_are_independent(taichi, tmp_path):
 
 
 def test_threads_and_no_pieces(taichi, tmp_path):
-    """One thread in another process gives the bytes that two give here; a shot without pieces gives empty frames."""
-    fragments, motion, seeds = rubble(tmp_path, 200, 20, 30)
+    """One thread in another process gives the bytes that two give here (512 pieces fill a thread); a shot without any, empty frames."""
+    fragments, motion, seeds = rubble(tmp_path, 700, 20, 30)
     here = run(tmp_path, fragments, motion, seeds, 30)
     code = (
         "import sys; sys.path[:0] = ['.', 'tests']\nfrom pathlib import Path\n"
         "from shot.device import taichi_open\ntaichi_open('cpu', threads=1)\n"
-        "from test_scatter import rubble, run\np = Path(sys.argv[1])\nf, m, s = rubble(p, 200, 20, 30)\nrun(p, f, m, s, 30)\n"
+        "from test_scatter import rubble, run\np = Path(sys.argv[1])\nf, m, s = rubble(p, 700, 20, 30)\nrun(p, f, m, s, 30)\n"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "one")], check=True, cwd=Path(__file__).parent.parent)
     for frame in (1010, 1030):

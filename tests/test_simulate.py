@@ -1,10 +1,6 @@
-"""The stage as a whole: what stands stands, what is cut falls, momentum, resume, threads."""
+"""The stage as a whole: what stands stands, what is cut falls, momentum, resume."""
 
 from __future__ import annotations
-
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -145,23 +141,6 @@ def test_resume_is_bit_identical(taichi, tmp_path):
     assert len(list((tmp_path / "whole").glob("state.*.npz"))) == 2
 
 
-def test_threads_do_not_change_bits(tmp_path):
-    """Frame hashes of 1, 2 and 4 threads (Taichi and BLAS alike) are equal."""
-    code = (
-        "import sys; from pathlib import Path; from shot.device import taichi_open; taichi_open('cpu', threads=int(sys.argv[1]))\n"
-        "from tests.test_simulate import *\n"
-        "print([int(f['hash']) for f in simulated(Path(sys.argv[2]), shot_of(9, (ALL_COLUMNS,)), small())])"
-    )
-    seen = set()
-    for threads in ("1", "2", "4"):
-        environment = os.environ | {"OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads, "PYTHONPATH": "."}
-        done = subprocess.run(
-            [sys.executable, "-c", code, threads, str(tmp_path / threads)], env=environment, capture_output=True, text=True, check=True
-        )
-        seen.add(done.stdout.strip().splitlines()[-1])
-    assert len(seen) == 1
-
-
 def test_blown_up_state_is_refused(collapse_of):
     """A body that is not finite, or impossibly fast, names frame and fragment and is not written."""
     from sim.simulate import guard
@@ -173,11 +152,11 @@ def test_blown_up_state_is_refused(collapse_of):
     v = b.v.copy()
     v[1, 0] = 1e4
     bodies_write(c.world, b.x, b.q, v, b.w)
-    with pytest.raises(SimulationFailed, match="frame 1002.*fragment 1 flies"):
+    with pytest.raises(SimulationFailed, match="frame 1002.*fragment 1 .*flies"):
         guard(c, shot, 1002)
     v[1, 0] = np.nan
     bodies_write(c.world, b.x, b.q, v, b.w)
-    with pytest.raises(SimulationFailed, match="fragment 1 is not finite"):
+    with pytest.raises(SimulationFailed, match="fragment 1 .*is not finite"):
         guard(c, shot, 1002)
 
 
