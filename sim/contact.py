@@ -23,14 +23,8 @@ rows two free bodies in collision freeze against each other and lose momentum (7
 a clamped row keeps the stiffness of its secant (n: -lambda/C or Y/C, t: s k_t), which stays positive and lets sliders slide.
 """
 
-import os
-
 import taichi as ti
 
-COMPLIANT = os.environ.get("CONTACT", "") == "compliant"  # the other candidate: see compliant_row
-MODULUS = float(os.environ.get("CONTACT_E", "3e9"))  # [Pa] of a contact
-TAU = float(os.environ.get("CONTACT_TAU", "2"))  # damping time, in steps
-SHEAR = float(os.environ.get("CONTACT_SHEAR", "0.8"))  # tangential over normal stiffness
 STALL = 0.9  # an error that falls below this share in a sweep needs no stiffer row
 
 
@@ -61,25 +55,11 @@ def contact_force(c_n, c_t, lambda_n, lambda_t, penalty, mu, crush):
 def contact_stiffness(c_n, f_n, lambda_n, s, penalty, penalty_min, crush):
     """Normal and tangential stiffness of the block."""
     k_n = penalty[0]
-    if ti.static(COMPLIANT):
-        if f_n == 0.0:
-            k_n = 0.0
-    elif f_n == 0.0:
+    if f_n == 0.0:
         k_n = ti.min(ti.max(-lambda_n / ti.max(c_n, 1e-12), ti.min(penalty_min, k_n)), k_n)
     elif f_n == -crush:
         k_n *= crush / -(penalty[0] * c_n + lambda_n)
     return k_n, s * penalty[1]
-
-
-@ti.func
-def compliant_row(patch, size_a, size_b, count, separation, slip):
-    """Kelvin-Voigt: F_n = k C + k tau/h (C- - c-), F_t = k_t (slip + d) + k_t tau/h d, as penalty and a constant lambda.
-
-    k = E max(patch, L^2 / 20) / (L count). Returns (K_n, K_t), lambda_n, lambda_t.
-    """
-    size = 0.5 * (size_a + size_b)
-    k = MODULUS * ti.max(patch, 0.05 * size * size) / (size * count)
-    return ti.Vector([k * (1.0 + TAU), SHEAR * k * (1.0 + TAU)]), -k * TAU * ti.min(separation, 0.0), -SHEAR * k * TAU * slip
 
 
 @ti.func

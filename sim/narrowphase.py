@@ -13,7 +13,6 @@ a step wholly inside one another are pushed out along the nearest face, which ne
 
 import taichi as ti
 
-from sim.contact import COMPLIANT, compliant_row
 from sim.broadphase import fragment_centre, fragment_sweep, turn_back
 from sim.layout import AWAKE, POINTS, Tuning, pack_type
 
@@ -458,18 +457,6 @@ def row_fill(S: ti.template(), lane, before, m, fa, b, count, normal, mu, centre
         bears = ti.min(bears, strength_left(S, S.hull_fragment[b], tune))
     voids = ti.min(2.0 - 2.0 * crushed / tune.crush_packed, 1.0)  # what was crushed is still there: it packs, and in the end bears all
     S.contact_crush[m] = bears / (ti.max(voids, 1e-3) * POINTS)
-    patch = ti.f32(0.0)
-    size = S.fragment_crush[fa][0]
-    if ti.static(COMPLIANT):
-        S.contact_crush[m] = 1e30
-        if b >= 0:
-            size = S.fragment_crush[S.hull_fragment[b]][0]
-        if count == 4:
-            p0 = lane * CANDIDATES
-            patch = 0.5 * (S.clip_point[p0 + 1] - S.clip_point[p0]).cross(S.clip_point[p0 + 3] - S.clip_point[p0 + 2]).norm()
-        elif count == 3:
-            p0 = lane * CANDIDATES
-            patch = 0.5 * (S.clip_point[p0 + 1] - S.clip_point[p0]).cross(S.clip_point[p0 + 2] - S.clip_point[p0]).norm()
     taken = 0  # bits of last step's points already handed on
     for k in range(count):
         at = m * POINTS + k
@@ -510,11 +497,6 @@ def row_fill(S: ti.template(), lane, before, m, fa, b, count, normal, mu, centre
             S.contact_slip[at] = ti.Vector([0.0, 0.0, 0.0])
             stiff = penalty_first(S, ba, bb, count, normal.dot(velocity), S.contact_separation[at], tune)
             S.contact_penalty[at] = ti.Vector([stiff, stiff])
-        if ti.static(COMPLIANT):
-            K, l_n, l_t = compliant_row(patch, S.fragment_crush[fa][0], size, count, S.contact_separation[at], S.contact_slip[at])
-            S.contact_penalty[at] = K
-            S.contact_force_n[at] = l_n
-            S.contact_force_t[at] = l_t
 
 
 @ti.func

@@ -29,7 +29,6 @@ import taichi as ti
 
 from shot.rotation import rotate
 from sim.broadphase import PairPack, TurnPack, hulls_turn, pairs_find
-from sim.contact import COMPLIANT
 from sim.column import column_read, column_write
 from sim.layout import CLIP, CONTACT, GRID, JOINT_ROW, POINTS, WORK, Tuning
 from sim.narrowphase import CANDIDATES, EDGES, LANES, ManifoldPack, manifolds_make
@@ -142,7 +141,7 @@ def tuning(world: World, h: float, settings: Settings):
         h=h, gravity=settings.gravity, friction_ground=settings.friction_ground,
         slack=SLACK * size, stick=STICK * size, merge=MERGE * size, face_bias=FACE_BIAS * size,
         relax=RELAX * float(np.sqrt(settings.gravity * size)) * h,
-        alpha=0.0 if COMPLIANT else ALPHA, gamma=GAMMA, force_decay=FORCE_DECAY, beta=BETA * stiffness / size, force_scale=FORCE_SCALE * stiffness * size,
+        alpha=ALPHA, gamma=GAMMA, force_decay=FORCE_DECAY, beta=BETA * stiffness / size, force_scale=FORCE_SCALE * stiffness * size,
         penalty_min=PENALTY_MIN * stiffness, penalty_max=PENALTY_MAX * stiffness, length=size, turn_max=TURN_MAX,
         sleep_speed=settings.sleep_speed, sleep_time=settings.sleep_time, rolling=settings.rolling * size,
         crush_residual=settings.crush_residual, crush_depth=CRUSH_DEPTH * size,

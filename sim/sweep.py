@@ -7,7 +7,7 @@ In: bodies, contact rows, joints, scalars of the step. Out: the same, one step l
 import taichi as ti
 
 from sim.broadphase import turn, turn_back
-from sim.contact import COMPLIANT, SHEAR, TAU, contact_error, contact_force, contact_stiffness, penalty_grown
+from sim.contact import contact_error, contact_force, contact_stiffness, penalty_grown
 from sim.joint import joint_begin, joint_error, joint_force, joint_return, quaternion_product
 from sim.layout import AWAKE, POINTS, Tuning, pack_type
 from sim.sleep import calm_count, sleepers_choose, wake_hit
@@ -27,7 +27,7 @@ SolvePack = pack_type(
 EndPack = pack_type(
     body="x q v w spin v_before mass inertia_inverse radius state calm peak load load_moment load_size",
     fragment="offset crush force moment", hull="fragment",
-    contact="pair body count normal friction crush crushed arm_a arm_b separation slip force_n force_t approach penalty",
+    contact="pair body count normal friction crush crushed arm_a arm_b separation slip force_n force_t approach",
     joint="fragment force stiffness limit plastic flowed",
     row="body arm_a arm_b frame error", work="dx dth yth inertia acceleration twist load load_moment load_size pressed budget term",
 )
@@ -390,8 +390,7 @@ def row_dual(S: ti.template(), tune: ti.template(), m):
         S.contact_force_n[at] = f_n
         S.contact_force_t[at] = f_t
         error = ti.Vector([ti.abs(c_n), c_t.norm()])
-        if ti.static(not COMPLIANT):
-          S.contact_penalty[at] = penalty_grown(
+        S.contact_penalty[at] = penalty_grown(
             penalty, error, S.work_error[at], f_n, s, tune.beta, tune.force_scale, tune.penalty_max, S.contact_crush[m]
         )
         S.work_error[at] = error
@@ -409,12 +408,11 @@ def joint_dual(S: ti.template(), j):
 def solve_serial(S: SolvePack, iterations: ti.i32, awake: ti.i32, active: ti.i32, joints: ti.i32, tune: Tuning):
     """All sweeps in one task."""
     ti.loop_config(serialize=True)
-    for it in range(iterations):
+    for _ in range(iterations):
         for k in range(awake):
             body_solve(S, tune, S.work_order[k])
-        if it == iterations - 1 or ti.static(not COMPLIANT):
-            for k in range(active):
-                row_dual(S, tune, S.work_active[k])
+        for k in range(active):
+            row_dual(S, tune, S.work_active[k])
         for j in range(joints):
             joint_dual(S, j)
 
@@ -471,11 +469,7 @@ def finish(S: ti.template(), tune: ti.template(), pairs, joints, count):
             d = relative_motion(S, a, b, S.contact_arm_a[at], S.contact_arm_b[at])
             slip = S.contact_slip[at] + d - n.dot(d) * n
             held = f_t.norm() < 0.999 * S.contact_friction[m] * -f_n and slip.norm() < tune.stick
-            if ti.static(COMPLIANT):
-                held = f_t.norm() < 0.999 * S.contact_friction[m] * -f_n
-                S.contact_slip[at] = slip if held else f_t * (1.0 + TAU) / S.contact_penalty[at][1]
-            else:
-                S.contact_slip[at] = slip if held else zero
+            S.contact_slip[at] = slip if held else zero
             if f_n == -S.contact_crush[m]:
                 crushed = ti.max(crushed, -(S.contact_separation[at] + n.dot(d)))
         if crushed > 0.0:
