@@ -1,4 +1,4 @@
-# pyright: basic, reportInvalidTypeForm=false
+# pyright: basic, reportInvalidTypeForm=false, reportOptionalCall=false
 """Contact points of two convex hulls, or of a hull and the ground: separating axes, then clipping, at most four points.
 
 In: pairs, turned hulls. Out: rows of the contact table: normal, points, separations, features. References: separating-axis
@@ -140,6 +140,19 @@ def best_edges(S: ti.template(), lane, a, b, d, shift, centre, floor, wide):
 
 
 @ti.func
+def facing(S: ti.template(), c, n):
+    """Face of hull c most opposed to n."""
+    best = ti.f32(1e30)
+    face = -1
+    for p in range(S.hull_span[c][1], S.hull_span[c + 1][1]):
+        s = n.dot(S.hull_normal_now[p])
+        if s < best - 1e-4:
+            best = s
+            face = p
+    return face
+
+
+@ti.func
 def keep_candidate(S: ti.template(), lane, count, point, separation, feature, merge):
     """Append a clip point unless an equal one is there; the number of points."""
     fresh = count < CANDIDATES
@@ -158,11 +171,12 @@ def keep_candidate(S: ti.template(), lane, count, point, separation, feature, me
 
 
 @ti.func
-def clip_hull(S: ti.template(), lane, ref, ref_at, other, other_at, box, n, margin, deep, merge):
+def clip_hull(S: ti.template(), lane, ref, ref_at, other, other_at, box, only, n, margin, deep, merge):
     """Points where the hull `other` comes within the margin of face `ref` (at the given offsets) along n, over that face.
 
     Vertices over the face, edges where they leave the prism over it, and the face's corners under the hull. Not one face of it alone: the
-    face most opposed need not hold the deepest vertex, nor stay the lowest when the hull turns."""
+    face most opposed need not hold the deepest vertex, nor stay the lowest when the hull turns. `only`: that face after all, or -1.
+    box: from world axes to the frame of the points; deep: an overlap that is known."""
     m = S.hull_normal_now[ref]
     scale = 1.0 / m.dot(n)
     offset = S.hull_offset[ref] + m.dot(ref_at)
@@ -173,6 +187,8 @@ def clip_hull(S: ti.template(), lane, ref, ref_at, other, other_at, box, n, marg
         p = S.hull_vertex_now[k] + other_at
         s = (m.dot(p) - offset) * scale
         inside = s <= margin
+        if only >= 0:
+            inside = inside and S.hull_offset[only] - S.hull_normal_now[only].dot(p - other_at) < 0.1 * merge
         r = r0
         while inside and r < r1:
             after = r + 1
@@ -189,7 +205,8 @@ def clip_hull(S: ti.template(), lane, ref, ref_at, other, other_at, box, n, marg
         e = S.hull_vertex_now[S.hull_edge[k][1]] + other_at - p
         low = (m.dot(p) - offset) * scale
         rise = m.dot(e) * scale
-        if low <= margin or low + rise <= margin:
+        near_face = only < 0 or S.hull_edge[k][2] == only or S.hull_edge[k][3] == only
+        if near_face and (low <= margin or low + rise <= margin):
             enter = ti.f32(0.0)
             leave = ti.f32(1.0)
             side_in = 0
@@ -233,6 +250,7 @@ def clip_hull(S: ti.template(), lane, ref, ref_at, other, other_at, box, n, marg
         corner = S.hull_vertex_now[S.hull_loop[r]] + ref_at
         near = ti.f32(-1e6)
         far = ti.f32(1e6)
+        face = -1
         q = S.hull_span[other][1]
         outside = ti.max(S.hull_lower[other] + box - corner, corner - S.hull_upper[other] - box).max()
         if outside > ti.max(margin, deep):
@@ -244,11 +262,13 @@ def clip_hull(S: ti.template(), lane, ref, ref_at, other, other_at, box, n, marg
                 if height < 0.0:
                     far = -1e9
             elif slope < 0.0:
-                near = ti.max(near, height / slope)
+                if height / slope > near:
+                    near = height / slope
+                    face = q
             else:
                 far = ti.min(far, height / slope)
             q += 1
-        if near <= far and near <= margin:
+        if near <= far and near <= margin and (only < 0 or face == only):
             count = keep_candidate(S, lane, count, corner + 0.5 * near * n, near, 131072 + r - r0, merge)
     return count
 
@@ -328,7 +348,7 @@ def edge_point(S: ti.template(), i, j, d):
 def separate(S: ti.template(), lane, a, b, d, shift, centre, margin, tried, tune: ti.template()):
     """Separating axes of two hulls, b's fragment at d from a's, `shift` of that since its box was made.
 
-    Apart by more than the margin, separation, axis to try next time (2 face of a, 2 face of b + 1), edges (-1: that face) and their axis."""
+    Apart by more than the margin, separation, axis to try next time (2 face of a, 2 face of b + 1), edges (-1: that face), their axis."""
     axis = tried
     first_a = -1
     first_b = -1
@@ -428,8 +448,12 @@ def hull_hull(S: ti.template(), lane, a, b, d, centre, motion, reach, tried, tun
             ref_at = at
             inc_at = zero
             box = -centre
-        if ia < 0 or reach > ADVANCE * tune.slack:
-            count = clip_hull(S, lane, ref, ref_at, other, inc_at, box, n, margin, -s, tune.merge)
+        fast = reach > ADVANCE * tune.slack
+        if fast or ia < 0:  # at rest the points of one face suffice, and stay the same
+            only = -1
+            if not fast:
+                only = facing(S, other, n)
+            count = clip_hull(S, lane, ref, ref_at, other, inc_at, box, only, n, margin, -s, tune.merge)
         if ia >= 0:
             feature = 262144 + (ia - S.hull_span[a][2]) * 256 + ib - S.hull_span[b][2]
             count = keep_candidate(S, lane, count, edge_point(S, ia, ib, at), s, feature, tune.merge)

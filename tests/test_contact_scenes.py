@@ -67,14 +67,14 @@ def test_thirty_boxes_stand_still(record_property):
     """Overlap of the lowest contact g m 30 / k stays under 2 mm; nothing sways: a stack that leans has moved by millimetres in a second."""
     seen = Watched(stack(30), 5.0)
     measured(record_property, seen)
-    assert seen.depth < 2e-3 and seen.moved.max() < 1e-4 and seen.run < 0.1 * seen.size
+    assert seen.depth < 2e-3 and seen.moved.max() < 1e-4 and seen.share < 0.1
 
 
 def test_brick_wall_stands(record_property):
     """500 bricks in bond: the median brick moves less than 1 mm in the last of 5 s."""
     seen = Watched(wall(20), 5.0)
     measured(record_property, seen)
-    assert np.median(seen.moved) < 1e-3 and seen.depth < 2e-3 and seen.run < 0.1 * seen.size
+    assert np.median(seen.moved) < 1e-3 and seen.depth < 2e-3 and seen.share < 0.1
 
 
 @pytest.mark.parametrize("ratio", [1000, 10000])
@@ -82,14 +82,14 @@ def test_heavy_box_on_a_stack(record_property, ratio):
     """A cube of `ratio` times the mass on five: what local penalties lose to the mass ratio is carried by the multipliers."""
     seen = Watched(heavy(ratio), 4.0)
     measured(record_property, seen)
-    assert seen.depth < 3e-3 and seen.moved.max() < 1e-3 and seen.run < 0.1 * seen.size
+    assert seen.depth < 3e-3 and seen.moved.max() < 1e-3 and seen.share < 0.1
 
 
 def test_slab_on_rubble(record_property):
     """10 000 t on 200 boxes of 20 to 100 kg."""
     seen = Watched(slab(0), 4.0)
     measured(record_property, seen)
-    assert seen.depth < 3e-3 and np.median(seen.moved) < 1e-3 and seen.run < 0.1 * seen.size
+    assert seen.depth < 3e-3 and np.median(seen.moved) < 1e-3 and seen.share < 0.1
 
 
 def test_cluster_on_rubble(record_property):
@@ -97,20 +97,22 @@ def test_cluster_on_rubble(record_property):
     seen = Watched(compound(0), 5.0)
     measured(record_property, seen)
     record_property("p99 [mm]", round(seen.p99 * 1e3, 2))
-    assert seen.p99 < 3e-3 and np.median(seen.moved) < 1e-3 and seen.run < 0.1 * seen.size
+    assert seen.p99 < 3e-3 and np.median(seen.moved) < 1e-3 and seen.share < 0.1
 
 
 def test_hulls_of_many_vertices(record_property):
-    """300 boxes with cut corners, 24 vertices each: when the heap has come down, 99 % of the contacts overlap by under 1 % of a piece."""
+    """300 boxes with cut corners, 24 vertices each: when the heap has come down, 99 % of the contacts overlap by under 1 % of a piece; on
+    the way, where pieces turn by 20 rad/s, none by more than a quarter, and under 1 % of the 2000 pairs ever by more than a tenth."""
     seen = Watched(poly(300), 6.0)
     measured(record_property, seen)
     record_property("p99 [mm]", round(seen.p99 * 1e3, 2))
-    assert seen.p99 < 0.01 * seen.size
+    assert seen.p99 < 0.01 * seen.size and seen.share < 0.25 and seen.deep < 20
 
 
 def test_pile_of_four_thousand_hulls_rests(record_property):
     """6 s after the drop under 1 % of the bodies are faster than 2 cm/s and 99 % of the contacts overlap by under 1 % of a piece."""
     seen = Watched(rubble(4000), 6.0)
+    measured(record_property, seen)
     moving = float((seen.speed > 0.02).mean())
     record_property("moving", f"{moving:.2%}")
     record_property("p99 [mm]", round(seen.p99 * 1e3, 2))
