@@ -18,7 +18,7 @@ from sim.layout import ASLEEP, AWAKE, FIXED, Tuning, pack_type
 TurnPack = pack_type(body="x q", fragment="body offset", hull="fragment span vertex normal vertex_now normal_now lower upper")
 PairPack = pack_type(
     body="x q v w state", fragment="body offset", hull="fragment span lower upper", last="pair count", contact="pair body",
-    grid="start hull cell pair first source keep need",
+    grid="start hull cell pair first source keep need", work="struck",
 )
 
 
@@ -170,13 +170,18 @@ def pairs_search(S: ti.template(), hulls, last_count, mask, pair_room, cell_size
     """Pairs around every awake hull, and the rows that sleepers keep; the number of pairs."""
     for c in range(hulls + 1):
         S.grid_first[c] = 0
+        S.work_struck[S.fragment_body[S.hull_fragment[ti.min(c, hulls - 1)]]] = 0
     pairs = 0
+    struck = 0
     for c in range(hulls):
         bc = S.fragment_body[S.hull_fragment[c]]
         if moves(S, bc):
             sweep, out, lo, hi = swept(S, c, cell_size, tune)
             if S.hull_lower[c][1] + ti.min(sweep[1], 0.0) < out and S.body_state[bc] == AWAKE:
                 pairs = pair_add(S, c, -1, pairs, pair_room)
+                if -sweep[1] > tune.slack and S.hull_lower[c][1] + sweep[1] < 0.0:
+                    S.work_struck[bc] = 1
+                    struck = 1
             for i in range(lo[0], hi[0] + 1):
                 for j in range(lo[1], hi[1] + 1):
                     for k in range(lo[2], hi[2] + 1):
@@ -188,13 +193,15 @@ def pairs_search(S: ti.template(), hulls, last_count, mask, pair_room, cell_size
                             if cell[0] == i and cell[1] == j and cell[2] == k and bo != bc and (o > c or not moves(S, bo)):
                                 other, far, lower, _ = swept(S, o, cell_size, tune)
                                 corner = ti.max(lo, lower)
-                                relative = sweep - other
-                                gap = ti.max(
-                                    S.hull_lower[c] + ti.min(relative, 0.0) - S.hull_upper[o],
-                                    S.hull_lower[o] - S.hull_upper[c] - ti.max(relative, 0.0),
-                                )
-                                if corner[0] == i and corner[1] == j and corner[2] == k and gap.max() < out + far:
+                                gap = box_gap(S, c, o, sweep - other)
+                                if corner[0] == i and corner[1] == j and corner[2] == k and gap < out + far:
                                     pairs = pair_add(S, ti.min(c, o), ti.max(c, o), pairs, pair_room)
+                                    if gap < 0.0 and (sweep - other).norm() > tune.slack:
+                                        S.work_struck[bc] = 1
+                                        S.work_struck[bo] = 1
+                                        struck = 1
+    if struck == 1:
+        pairs = pairs_behind(S, hulls, pairs, mask, pair_room, cell_size, tune)
     for m in range(last_count):
         if S.last_count[m] > 0:
             pair = S.last_pair[m]
@@ -208,6 +215,45 @@ def pairs_search(S: ti.template(), hulls, last_count, mask, pair_room, cell_size
                 awake = awake or moves(S, bb)
             if asleep and not awake and ba != bb:
                 pairs = pair_add(S, pair[0], pair[1], pairs, pair_room)
+    return pairs
+
+
+@ti.func
+def box_gap(S: ti.template(), c, o, relative):
+    """Distance of the boxes of hulls c and o when c moves by this against o; negative where they overlap on the way."""
+    gap = ti.max(S.hull_lower[c] + ti.min(relative, 0.0) - S.hull_upper[o], S.hull_lower[o] - S.hull_upper[c] - ti.max(relative, 0.0))
+    return gap.max()
+
+
+@ti.func
+def pairs_behind(S: ti.template(), hulls, pairs, mask, pair_room, cell_size, tune: ti.template()):
+    """Pairs of a hull that may be stopped in this step and what follows it at its own speed; the number of pairs with them.
+
+    Neither sees the other move until one is stopped, and then the other is a step's way inside it."""
+    for c in range(hulls):
+        bc = S.fragment_body[S.hull_fragment[c]]
+        if S.body_state[bc] == AWAKE and S.work_struck[bc] == 1:
+            sweep, out, lo, hi = swept(S, c, cell_size, tune)
+            for i in range(lo[0], hi[0] + 1):
+                for j in range(lo[1], hi[1] + 1):
+                    for k in range(lo[2], hi[2] + 1):
+                        b = bucket(ti.Vector([i, j, k]), mask)
+                        for at in range(S.grid_start[b + 1], S.grid_start[b + 2]):
+                            o = S.grid_hull[at]
+                            cell = S.grid_cell[at]
+                            bo = S.fragment_body[S.hull_fragment[o]]
+                            if (
+                                cell[0] == i and cell[1] == j and cell[2] == k and bo != bc
+                                and S.body_state[bo] == AWAKE and (o > c or S.work_struck[bo] == 0)
+                            ):
+                                other, far, lower, _ = swept(S, o, cell_size, tune)
+                                corner = ti.max(lo, lower)
+                                if corner[0] == i and corner[1] == j and corner[2] == k and box_gap(S, c, o, sweep - other) >= out + far:
+                                    gap = box_gap(S, c, o, -other)
+                                    if S.work_struck[bo] == 1:
+                                        gap = ti.min(gap, box_gap(S, c, o, sweep))
+                                    if gap < out + far:
+                                        pairs = pair_add(S, ti.min(c, o), ti.max(c, o), pairs, pair_room)
     return pairs
 
 
@@ -255,9 +301,11 @@ def pairs_match(S: ti.template(), last_count, pairs):
         ba = S.fragment_body[S.hull_fragment[pair[0]]]
         bb = -1
         awake = moves(S, ba)
+        struck = 2 * S.work_struck[ba]
         if pair[1] >= 0:
             bb = S.fragment_body[S.hull_fragment[pair[1]]]
             awake = awake or moves(S, bb)
+            struck += 4 * S.work_struck[bb]
         S.grid_source[p] = found
         S.contact_body[p] = ti.Vector([ba, bb])
-        S.grid_keep[p] = 1 - ti.cast(awake, ti.i32)
+        S.grid_keep[p] = struck if awake else 1

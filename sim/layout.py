@@ -133,7 +133,7 @@ GRID = {
     "pair": _i2,  # (P) as found
     "first": ti.i32,  # (C + 1) counting sort by a
     "source": ti.i32,  # (P) row in the last contact list, -1 new; sorted like the contact table
-    "keep": ti.i32,  # (P) 1: neither body is awake, copy the row
+    "keep": ti.i32,  # (P) 1: neither body is awake, copy the row; else 2 + 4: the body of a, of b may be stopped in this step
     "need": ti.i32,  # (2) entries and pairs wanted; more than there is room for: grow and repeat
 }
 CLIP = {
@@ -155,6 +155,7 @@ WORK = {
     "load_size": ti.f32,  # (F) [N] sum of |force|
     "pressed": ti.f32,  # (F) [N] sum of the contacts' normal forces
     "budget": ti.f32,  # (F) scratch of sim/sleep.py
+    "struck": ti.i32,  # (F) 1: something may stop it in this step
     "start": ti.i32,  # (F + 1) contact rows of a body: side[start[b]:start[b + 1]]
     "joint_start": ti.i32,  # (F + 1)
     "colour": ti.i32,  # (F) -1 not awake

@@ -1,4 +1,4 @@
-# pyright: basic, reportInvalidTypeForm=false
+# pyright: basic, reportInvalidTypeForm=false, reportOptionalCall=false
 """Contact points of two convex hulls, or of a hull and the ground: separating axes, then clipping, at most four points.
 
 In: pairs, turned hulls. Out: rows of the contact table: normal, points, separations, features. References: separating-axis
@@ -17,6 +17,8 @@ from sim.broadphase import fragment_centre, fragment_sweep, turn_back
 from sim.layout import AWAKE, EDGES, POINTS, Tuning, pack_type
 
 LANES = 64  # pairs are dealt to this many loops, each with its own scratch
+ADVANCES = 3  # separating-axis tests of a pair that closes in, at most
+ADVANCE = 0.5  # of the slack: shorter ways are not worth another test
 CANDIDATES = 64  # clip points of one pair at most; more sides than that are thinned by order
 ManifoldPack = pack_type(
     body="x q v w mass state", fragment="body offset friction crush",
@@ -82,7 +84,7 @@ def crosses(p, q, lower, upper):
 
 
 @ti.func
-def best_edges(S: ti.template(), lane, a, b, d, centre, floor, wide):
+def best_edges(S: ti.template(), lane, a, b, d, shift, centre, floor, wide):
     """Pair of edges with the largest separation above `floor`: separation, axis, edges. Frame: centre of a's fragment.
 
     Touching points lie where both boxes, widened, overlap; only pairs whose Gauss arcs cross are faces of the Minkowski sum.
@@ -91,8 +93,8 @@ def best_edges(S: ti.template(), lane, a, b, d, centre, floor, wide):
     axis = ti.Vector([0.0, 0.0, 0.0])
     edge_a = -1
     edge_b = -1
-    lower = ti.max(S.hull_lower[a], S.hull_lower[b]) - centre - wide
-    upper = ti.min(S.hull_upper[a], S.hull_upper[b]) - centre + wide
+    lower = ti.max(S.hull_lower[a], S.hull_lower[b] + shift) - centre - wide
+    upper = ti.min(S.hull_upper[a], S.hull_upper[b] + shift) - centre + wide
     base = lane * EDGES
     near = 0
     for j in range(S.hull_span[b][2], S.hull_span[b + 1][2]):
@@ -168,69 +170,105 @@ def keep_candidate(S: ti.template(), lane, count, point, separation, feature, me
 
 
 @ti.func
-def clip_faces(S: ti.template(), lane, ref, ref_at, inc, inc_at, margin, merge):
-    """Points of face `inc` inside the prism over face `ref` (at the given offsets), separations along ref's normal."""
-    n = S.hull_normal_now[ref]
-    m = S.hull_normal_now[inc]
-    offset = S.hull_offset[ref] + n.dot(ref_at)
+def clip_hull(S: ti.template(), lane, ref, ref_at, other, other_at, box, only, n, margin, deep, merge):
+    """Points where the hull `other` comes within the margin of face `ref` (at the given offsets) along n, over that face.
+
+    Vertices over the face, edges where they leave the prism over it, and the face's corners under the hull. Not one face of it alone: the
+    face most opposed need not hold the deepest vertex, nor stay the lowest when the hull turns. `only`: that face after all, or -1.
+    box: from world axes to the frame of the points; deep: an overlap that is known."""
+    m = S.hull_normal_now[ref]
+    scale = 1.0 / m.dot(n)
+    offset = S.hull_offset[ref] + m.dot(ref_at)
     r0, r1 = S.hull_loop_start[ref], S.hull_loop_start[ref + 1]
-    i0, i1 = S.hull_loop_start[inc], S.hull_loop_start[inc + 1]
+    v0, e0 = S.hull_span[other][0], S.hull_span[other][2]
     count = 0
-    for i in range(i0, i1):
-        p = S.hull_vertex_now[S.hull_loop[i]] + inc_at
-        after = i + 1
-        if after == i1:
-            after = i0
-        e = S.hull_vertex_now[S.hull_loop[after]] + inc_at - p
-        enter = ti.f32(0.0)
-        leave = ti.f32(1.0)
-        side_in = 0
-        for r in range(r0, r1):
-            s = r + 1
-            if s == r1:
-                s = r0
-            corner = S.hull_vertex_now[S.hull_loop[r]] + ref_at
-            side = (S.hull_vertex_now[S.hull_loop[s]] + ref_at - corner).cross(n)  # points out of the prism
-            side = side / ti.max(side.norm(), 1e-12)
-            distance = side.dot(p - corner)
-            slope = side.dot(e)
-            if ti.abs(slope) < 1e-9:
-                if distance > 1e-5 * merge:
-                    leave = -1.0
-            else:
-                t = -distance / slope
-                if slope < 0.0:
-                    if t > enter:
-                        enter = t
-                        side_in = r - r0 + 1
+    for k in range(v0, S.hull_span[other + 1][0]):
+        p = S.hull_vertex_now[k] + other_at
+        s = (m.dot(p) - offset) * scale
+        inside = s <= margin
+        if only >= 0:
+            inside = inside and S.hull_offset[only] - S.hull_normal_now[only].dot(p - other_at) < 0.1 * merge
+        r = r0
+        while inside and r < r1:
+            after = r + 1
+            if after == r1:
+                after = r0
+            corner = S.hull_vertex_now[S.hull_loop[r]]
+            side = (S.hull_vertex_now[S.hull_loop[after]] - corner).cross(n)
+            inside = side.dot(p - ref_at - corner) <= 1e-5 * merge * side.norm()
+            r += 1
+        if inside:
+            count = keep_candidate(S, lane, count, p - 0.5 * s * n, s, k - v0, merge)
+    for k in range(e0, S.hull_span[other + 1][2]):
+        p = S.hull_vertex_now[S.hull_edge[k][0]] + other_at
+        e = S.hull_vertex_now[S.hull_edge[k][1]] + other_at - p
+        low = (m.dot(p) - offset) * scale
+        rise = m.dot(e) * scale
+        near_face = only < 0 or S.hull_edge[k][2] == only or S.hull_edge[k][3] == only
+        if near_face and (low <= margin or low + rise <= margin):
+            enter = ti.f32(0.0)
+            leave = ti.f32(1.0)
+            side_in = 0
+            side_out = 0
+            r = r0
+            while r < r1 and enter <= leave:
+                after = r + 1
+                if after == r1:
+                    after = r0
+                corner = S.hull_vertex_now[S.hull_loop[r]] + ref_at
+                side = (S.hull_vertex_now[S.hull_loop[after]] + ref_at - corner).cross(n)  # points out of the prism
+                side = side / ti.max(side.norm(), 1e-12)
+                distance = side.dot(p - corner)
+                slope = side.dot(e)
+                r += 1
+                if ti.abs(slope) < 1e-9:
+                    if distance > 1e-5 * merge:
+                        leave = -1.0
                 else:
-                    leave = ti.min(leave, t)
-        if enter <= leave:
-            at = p + enter * e
-            s0 = n.dot(at) - offset
-            if s0 <= margin:
-                count = keep_candidate(S, lane, count, at - 0.5 * s0 * n, s0, (i - i0) * 256 + side_in, merge)
-            if leave < 1.0:
-                at = p + leave * e
-                s1 = n.dot(at) - offset
-                if s1 <= margin:
-                    count = keep_candidate(S, lane, count, at - 0.5 * s1 * n, s1, (i - i0) * 256 + 128 + side_in, merge)
-    slope = n.dot(m)
-    if ti.abs(slope) > 0.1:
-        inside_offset = S.hull_offset[inc] + m.dot(inc_at)
-        for r in range(r0, r1):
-            corner = S.hull_vertex_now[S.hull_loop[r]] + ref_at
-            s = (inside_offset - m.dot(corner)) / slope  # along n from the corner to the plane of inc
-            inside = s <= margin
-            for i in range(i0, i1):
-                after = i + 1
-                if after == i1:
-                    after = i0
-                p = S.hull_vertex_now[S.hull_loop[i]] + inc_at
-                side = (S.hull_vertex_now[S.hull_loop[after]] + inc_at - p).cross(m)
-                inside = inside and side.dot(corner + s * n - p) <= 0.0
-            if inside:
-                count = keep_candidate(S, lane, count, corner + 0.5 * s * n, s, 65536 + r - r0, merge)
+                    t = -distance / slope
+                    if slope < 0.0:
+                        if t > enter:
+                            enter = t
+                            side_in = r - r0
+                    elif t < leave:
+                        leave = t
+                        side_out = r - r0
+            if enter <= leave:
+                feature = 65536 + (k - e0) * 256
+                if side_in > 0:
+                    at = p + enter * e
+                    s = low + enter * rise
+                    if s <= margin:
+                        count = keep_candidate(S, lane, count, at - 0.5 * s * n, s, feature + side_in, merge)
+                if side_out > 0:
+                    at = p + leave * e
+                    s = low + leave * rise
+                    if s <= margin:
+                        count = keep_candidate(S, lane, count, at - 0.5 * s * n, s, feature + 128 + side_out, merge)
+    for r in range(r0, r1):
+        corner = S.hull_vertex_now[S.hull_loop[r]] + ref_at
+        near = ti.f32(-1e6)
+        far = ti.f32(1e6)
+        face = -1
+        q = S.hull_span[other][1]
+        outside = ti.max(S.hull_lower[other] + box - corner, corner - S.hull_upper[other] - box).max()
+        if outside > ti.max(margin, deep):
+            far = -1e6
+        while q < S.hull_span[other + 1][1] and near <= far and near <= margin:
+            slope = S.hull_normal_now[q].dot(n)
+            height = S.hull_offset[q] + S.hull_normal_now[q].dot(other_at - corner)  # of the face above the corner
+            if ti.abs(slope) < 1e-6:
+                if height < 0.0:
+                    far = -1e9
+            elif slope < 0.0:
+                if height / slope > near:
+                    near = height / slope
+                    face = q
+            else:
+                far = ti.min(far, height / slope)
+            q += 1
+        if near <= far and near <= margin and (only < 0 or face == only):
+            count = keep_candidate(S, lane, count, corner + 0.5 * near * n, near, 131072 + r - r0, merge)
     return count
 
 
@@ -306,10 +344,10 @@ def edge_point(S: ti.template(), i, j, d):
 
 
 @ti.func
-def hull_hull(S: ti.template(), lane, a, b, d, centre, margin, tried, tune: ti.template()):
-    """Manifold of two hulls, b's fragment at d from a's: number of candidates kept, normal from a to b, axis to try next time."""
-    count = 0
-    normal = ti.Vector([0.0, 1.0, 0.0])
+def separate(S: ti.template(), lane, a, b, d, shift, centre, margin, tried, tune: ti.template()):
+    """Separating axes of two hulls, b's fragment at d from a's, `shift` of that since its box was made.
+
+    Apart by more than the margin, separation, axis to try next time (2 face of a, 2 face of b + 1), edges (-1: that face), their axis."""
     axis = tried
     first_a = -1
     first_b = -1
@@ -321,6 +359,10 @@ def hull_hull(S: ti.template(), lane, a, b, d, centre, margin, tried, tune: ti.t
         else:
             first_a = tried // 2
     apart = False
+    s = ti.f32(0.0)
+    ne = ti.Vector([0.0, 1.0, 0.0])
+    ia = -1
+    ib = -1
     if tried >= 0:
         apart = face_separation(S, tried // 2, other, at, margin) > margin
     if not apart:
@@ -330,41 +372,99 @@ def hull_hull(S: ti.template(), lane, a, b, d, centre, margin, tried, tune: ti.t
         if not apart:
             sb, fb = best_face(S, b, a, -d, first_b, margin)
             apart = sb > margin
-            use_b = sb > sa + tune.face_bias
             s = sa
-            if apart or use_b:
+            if apart or sb > sa + tune.face_bias:
                 axis = 2 * fb + 1
                 s = sb
             if not apart:
-                se, ne, ia, ib = best_edges(S, lane, a, b, d, centre, s + 2.0 * tune.face_bias, margin + ti.max(-s, 0.0))
+                se, ne, ia, ib = best_edges(
+                    S, lane, a, b, d, shift, centre, s + 2.0 * tune.face_bias, margin + ti.max(-s, 0.0)
+                )
                 if ia >= 0:
                     apart = se > margin
-                    if not apart:
-                        normal = ne
-                        feature = 131072 + (ia - S.hull_span[a][2]) * 256 + ib - S.hull_span[b][2]
-                        count = keep_candidate(S, lane, 0, edge_point(S, ia, ib, d), se, feature, tune.merge)
-                else:
-                    zero = ti.Vector([0.0, 0.0, 0.0])
-                    ref = axis // 2
-                    n = S.hull_normal_now[ref]
-                    other = b
-                    ref_at = zero
-                    inc_at = d
-                    if use_b:
-                        other = a
-                        ref_at = d
-                        inc_at = zero
-                    inc = facing(S, other, n)
-                    count = clip_faces(S, lane, ref, ref_at, inc, inc_at, margin, tune.merge)
-                    if count == 0 and s < 0.0:  # an overlap needs a point: the deepest vertex
-                        k = support_below(S, other, n)
-                        p = S.hull_vertex_now[k] + inc_at
-                        count = keep_candidate(S, lane, 0, p - 0.5 * s * n, s, 262144 + k - S.hull_span[other][0], tune.merge)
-                    count = thin(S, lane, count, n, 0.1 * tune.face_bias, tune.slack)
-                    normal = n
-                    if use_b:
-                        normal = -n
-    return count, normal, axis
+                    s = se
+    return apart, s, axis, ia, ib, ne
+
+
+@ti.func
+def axis_normal(S: ti.template(), axis, ia, ne):
+    """Normal from a to b."""
+    n = ne
+    if ia < 0:
+        n = S.hull_normal_now[axis // 2]
+        if axis % 2 == 1:
+            n = -n
+    return n
+
+
+@ti.func
+def hull_hull(S: ti.template(), lane, a, b, d, centre, motion, reach, tried, tune: ti.template()):
+    """Manifold of two hulls, b's fragment at d from a's: candidates kept, normal from a to b, axis to try next time, shift of b.
+
+    What flies in is moved to where it touches first (conservative advancement): the features that face each other at the start of
+    the step need not be those that meet, and where they do not overlap they give no point at all. Separations are those at the start."""
+    count = 0
+    normal = ti.Vector([0.0, 1.0, 0.0])
+    shift = ti.Vector([0.0, 0.0, 0.0])
+    size = motion.norm()
+    passed = ti.f32(0.0)  # share of the step
+    apart, s, axis, ia, ib, ne = False, ti.f32(0.0), tried, -1, -1, normal
+    tries = 0
+    while tries < ADVANCES:
+        apart, s, axis, ia, ib, ne = separate(
+            S, lane, a, b, d + shift, shift, centre, tune.slack + reach - passed * size, axis, tune
+        )
+        tries += 1
+        on = ti.f32(0.0)
+        if not apart and s > 0.0:
+            closing = -motion.dot(axis_normal(S, axis, ia, ne))
+            if closing > 0.0:
+                on = ti.min(s / closing, 1.0 - passed)
+        if tries < ADVANCES and on * size > ADVANCE * tune.slack:
+            passed += on
+            shift = passed * motion
+        else:
+            tries = ADVANCES
+    normal = axis_normal(S, axis, ia, ne)
+    if not apart and shift.dot(normal) < tune.slack:  # else they slide past each other
+        margin = tune.slack + reach - passed * size
+        at = d + shift
+        zero = ti.Vector([0.0, 0.0, 0.0])
+        ref = axis // 2
+        n = normal
+        other = b
+        ref_at = zero
+        inc_at = at
+        box = shift - centre  # where the other's box is by now
+        if ia >= 0:  # the face along this axis, of the two that meet at a's edge
+            e = S.hull_edge[ia]
+            ref = e[2]
+            if n.dot(S.hull_normal_now[e[3]]) > n.dot(S.hull_normal_now[e[2]]):
+                ref = e[3]
+        elif axis % 2 == 1:
+            n = -normal
+            other = a
+            ref_at = at
+            inc_at = zero
+            box = -centre
+        fast = reach > ADVANCE * tune.slack
+        if fast or ia < 0:  # at rest the points of one face suffice, and stay the same
+            only = -1
+            if not fast:
+                only = facing(S, other, n)
+            count = clip_hull(S, lane, ref, ref_at, other, inc_at, box, only, n, margin, -s, tune.merge)
+        if ia >= 0:
+            feature = 262144 + (ia - S.hull_span[a][2]) * 256 + ib - S.hull_span[b][2]
+            count = keep_candidate(S, lane, count, edge_point(S, ia, ib, at), s, feature, tune.merge)
+        elif count == 0 and s < 0.0:  # an overlap needs a point: the deepest vertex
+            k = support_below(S, other, n)
+            p = S.hull_vertex_now[k] + inc_at
+            count = keep_candidate(S, lane, 0, p - 0.5 * s * n, s, k - S.hull_span[other][0], tune.merge)
+        count = thin(S, lane, count, n, 0.1 * tune.face_bias, tune.slack)
+        back = shift.dot(normal)
+        for k in range(count):
+            S.clip_separation[lane * CANDIDATES + k] -= back
+    return count, normal, axis, shift
 
 
 @ti.func
@@ -403,33 +503,40 @@ def manifold_make(S: ti.template(), tune: ti.template(), lane, m):
         motion = -fragment_sweep(S, fa, tune.h)
         spread = tune.h * S.body_w[ba].norm() * 0.5 * (S.hull_upper[a] - S.hull_lower[a]).norm()
         mu = ti.f32(0.0)
+        reach = ti.f32(0.0)
         tried = -1
         if before >= 0:
             tried = S.last_axis[before]
         if b >= 0:
             fb = S.hull_fragment[b]
             d = ti.cast(fragment_centre(S, fb) - centre, ti.f32)
-            motion += fragment_sweep(S, fb, tune.h)
+            follows = fragment_sweep(S, fb, tune.h)
+            if S.grid_keep[m] & 4 != 0:
+                reach = ti.max(reach, motion.norm())
+            motion += follows
+            reach = ti.max(reach, motion.norm())
+            if S.grid_keep[m] & 2 != 0:
+                reach = ti.max(reach, follows.norm())
             spread += tune.h * S.body_w[bb].norm() * 0.5 * (S.hull_upper[b] - S.hull_lower[b]).norm()
             mu = ti.sqrt(S.fragment_friction[fa] * S.fragment_friction[fb])
         else:
             mu = ti.sqrt(S.fragment_friction[fa] * tune.friction_ground)
-        margin = tune.slack + motion.norm() + spread
         count = 0
         normal = ti.Vector([0.0, -1.0, 0.0])
         axis = -1
+        shift = ti.Vector([0.0, 0.0, 0.0])
         if b >= 0:
-            count, normal, axis = hull_hull(S, lane, a, b, d, ti.cast(centre, ti.f32), margin, tried, tune)
+            count, normal, axis, shift = hull_hull(S, lane, a, b, d, ti.cast(centre, ti.f32), motion, reach + spread, tried, tune)
         else:
-            count = hull_ground(S, lane, a, ti.cast(centre[1], ti.f32), margin, tune)
+            count = hull_ground(S, lane, a, ti.cast(centre[1], ti.f32), tune.slack + motion.norm() + spread, tune)
         S.contact_count[m] = count
         S.contact_axis[m] = axis
         if count > 0:
-            row_fill(S, lane, before, m, fa, b, count, normal, mu, centre, motion, tune)
+            row_fill(S, lane, before, m, fa, b, count, normal, mu, centre, shift, motion, tune)
 
 
 @ti.func
-def row_fill(S: ti.template(), lane, before, m, fa, b, count, normal, mu, centre, motion, tune: ti.template()):
+def row_fill(S: ti.template(), lane, before, m, fa, b, count, normal, mu, centre, shift, motion, tune: ti.template()):
     """Write a manifold and carry over what its points had: multipliers, penalties, slip and the overlap allowed at birth."""
     ba, bb = S.contact_body[m][0], S.contact_body[m][1]
     S.contact_normal[m] = normal
@@ -438,6 +545,15 @@ def row_fill(S: ti.template(), lane, before, m, fa, b, count, normal, mu, centre
     from_b = ti.Vector([0.0, 0.0, 0.0])
     if b >= 0:
         from_b = ti.cast(centre - S.body_x[bb], ti.f32)
+        # the place of the touch on a, and `shift` from it that on b: one point in space for both, or the two would turn for nothing;
+        # nearer that of the lighter
+        share = S.body_mass[ba] / (S.body_mass[ba] + S.body_mass[bb])
+        if S.body_state[ba] != AWAKE:
+            share = 1.0
+        elif S.body_state[bb] != AWAKE:
+            share = 0.0
+        from_a -= share * shift
+        from_b -= share * shift
     deepest = ti.f32(1e30)
     for k in range(count):
         deepest = ti.min(deepest, S.clip_separation[lane * CANDIDATES + k])

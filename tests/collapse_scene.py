@@ -9,11 +9,12 @@ import hashlib
 import json
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from shot.frames import FrameFolder
+from shot.frames import Arrays, FrameFolder
 from shot.params import Event, Material, Materials, Shot, Sim
 from shot.results import BOND_BROKEN, BOND_HINGED, MEMBER_KINDS, Bonds, Fragments, Progress, progress_silent
 from tests.structures import _structure, _touching
@@ -66,7 +67,7 @@ def shot(frames: int = FRAMES, **sim) -> Shot:
 
 def play(
     folder: Path, frames: int = FRAMES, progress: Progress = progress_silent, nudge: float = 0.0, **sim
-) -> list[dict[str, np.ndarray]]:
+) -> list[Arrays]:
     """Simulate in `folder`; all frames in order. The loose blocks start `nudge` [m] aside."""
     from sim.simulate import simulate
 
@@ -106,7 +107,7 @@ def crowd(steps: int = 12) -> list[str]:
     return found
 
 
-def digests(frames: list[dict[str, np.ndarray]]) -> list[str]:
+def digests(frames: Sequence[Mapping[str, np.ndarray]]) -> list[str]:
     """One hash a frame over all of it: poses, velocities, bonds, records, ledger, and the hash of the solver's whole state."""
     found = []
     for arrays in frames:
@@ -118,7 +119,7 @@ def digests(frames: list[dict[str, np.ndarray]]) -> list[str]:
     return found
 
 
-def seen(frames: list[dict[str, np.ndarray]]) -> dict[str, int]:
+def seen(frames: Sequence[Mapping[str, np.ndarray]]) -> dict[str, int]:
     """How often the things that a solver can get out of order happened."""
     cut = next(k for k, f in enumerate(frames) if len(f["break_bond"]))
     asleep = np.array([f["asleep"] for f in frames])

@@ -12,7 +12,10 @@ pytestmark = [pytest.mark.usefixtures("taichi"), pytest.mark.slow]
 
 
 class Watched:
-    """What a scene did: depths [m] over the run and in its last second, how far and how fast its bodies went in that second."""
+    """What a scene did: depths [m] in its last second, how far and how fast its bodies went in that second; and over the whole run the
+    deepest overlap that arose [m], as a share of the smaller piece, and how many pairs were deeper than a tenth of it at any time.
+
+    What overlaps where the scene places it (boxes turned at random into the ground and each other) counts only for what it gains."""
 
     def __init__(self, scene: Scene, seconds: float, gravity: float = 9.81, h: float = H):
         from sim.solve import contact_step
@@ -20,40 +23,58 @@ class Watched:
 
         self.world = place(scene)
         steps, last, places = round(seconds / h), round(1 / h), []
-        self.run, self.depth, self.p99 = 0.0, 0.0, 0.0
+        self.run, self.share, self.depth, self.p99 = 0.0, 0.0, 0.0, 0.0
+        deep, self.sizes = set(), np.append(scene.fragments.size, np.inf)
         for step in range(steps):
             contact_step(self.world, h, Settings(gravity, SWEEPS, 0.6, 0.0, 0.5))
-            if step % 3 == 0 or step >= steps - last:
+            deep |= self.deepest_look(step == 0)
+            if step >= steps - last:
                 depth = overlaps(self.world)
-                self.run = max(self.run, float(depth.max()))
-                if step >= steps - last:
-                    self.depth, self.p99 = max(self.depth, float(depth.max())), max(self.p99, float(np.quantile(depth, 0.99)))
-                    places.append(bodies_read(self.world).x.copy())
+                self.depth, self.p99 = max(self.depth, float(depth.max())), max(self.p99, float(np.quantile(depth, 0.99)))
+                places.append(bodies_read(self.world).x.copy())
+        self.deep = len(deep)
         body = bodies_read(self.world)
         free = body.state >= 2
         self.moved = np.linalg.norm(np.array(places)[:, free] - places[0][free], axis=2).max(axis=0)
         self.speed = np.linalg.norm(body.v[free], axis=1)
         self.size = float(np.median(scene.fragments.size))
 
+    def deepest_look(self, first: bool) -> set[int]:
+        """Take the deepest overlap of the step that just ended into `run` and `share`; keys of pairs deeper than a tenth of a piece."""
+        contact, n = self.world.contact[self.world.contact_now].array, self.world.contact_count
+        pair, count = contact["pair"].to_numpy()[:n].astype(np.int64), contact["count"].to_numpy()[:n]
+        depth = contact["gap"].to_numpy()[:n, None] - contact["separation"].to_numpy()[: 4 * n].reshape(n, 4)
+        depth = np.maximum(np.where(np.arange(4)[None] < count[:, None], depth, 0).max(axis=1), 0)
+        key = pair[:, 0] << 32 | (pair[:, 1] + 1)
+        if first:
+            self.born = dict(zip(key[depth > 0].tolist(), depth[depth > 0].tolist(), strict=True))
+        for row in np.flatnonzero(np.isin(key, list(self.born))):
+            self.born[int(key[row])] = min(self.born[int(key[row])], depth[row])
+            depth[row] -= self.born[int(key[row])]
+        share = depth / np.minimum(self.sizes[pair[:, 0]], self.sizes[pair[:, 1]])
+        self.run, self.share = max(self.run, float(depth.max())), max(self.share, float(share.max()))
+        return set(key[share > 0.1].tolist())
+
 
 def measured(record_property, seen: Watched) -> None:
     """Write the figures into the table of the checks."""
     text = f"run {seen.run * 1e3:.1f}, last second {seen.depth * 1e3:.2f}, moved median {np.median(seen.moved) * 1e3:.2f}"
     record_property("overlap and motion [mm]", f"{text}, max {seen.moved.max() * 1e3:.1f}")
+    record_property("deepest over the run", f"{seen.share:.1%} of a piece, {seen.deep} pairs ever above 10 %")
 
 
 def test_thirty_boxes_stand_still(record_property):
     """Overlap of the lowest contact g m 30 / k stays under 2 mm; nothing sways: a stack that leans has moved by millimetres in a second."""
     seen = Watched(stack(30), 5.0)
     measured(record_property, seen)
-    assert seen.depth < 2e-3 and seen.moved.max() < 1e-4 and seen.run < 0.1 * seen.size
+    assert seen.depth < 2e-3 and seen.moved.max() < 1e-4 and seen.share < 0.1
 
 
 def test_brick_wall_stands(record_property):
     """500 bricks in bond: the median brick moves less than 1 mm in the last of 5 s."""
     seen = Watched(wall(20), 5.0)
     measured(record_property, seen)
-    assert np.median(seen.moved) < 1e-3 and seen.depth < 2e-3 and seen.run < 0.1 * seen.size
+    assert np.median(seen.moved) < 1e-3 and seen.depth < 2e-3 and seen.share < 0.1
 
 
 @pytest.mark.parametrize("ratio", [1000, 10000])
@@ -61,14 +82,14 @@ def test_heavy_box_on_a_stack(record_property, ratio):
     """A cube of `ratio` times the mass on five: what local penalties lose to the mass ratio is carried by the multipliers."""
     seen = Watched(heavy(ratio), 4.0)
     measured(record_property, seen)
-    assert seen.depth < 3e-3 and seen.moved.max() < 1e-3 and seen.run < 0.1 * seen.size
+    assert seen.depth < 3e-3 and seen.moved.max() < 1e-3 and seen.share < 0.1
 
 
 def test_slab_on_rubble(record_property):
     """10 000 t on 200 boxes of 20 to 100 kg."""
     seen = Watched(slab(0), 4.0)
     measured(record_property, seen)
-    assert seen.depth < 3e-3 and np.median(seen.moved) < 1e-3 and seen.run < 0.1 * seen.size
+    assert seen.depth < 3e-3 and np.median(seen.moved) < 1e-3 and seen.share < 0.1
 
 
 def test_cluster_on_rubble(record_property):
@@ -76,24 +97,27 @@ def test_cluster_on_rubble(record_property):
     seen = Watched(compound(0), 5.0)
     measured(record_property, seen)
     record_property("p99 [mm]", round(seen.p99 * 1e3, 2))
-    assert seen.p99 < 3e-3 and np.median(seen.moved) < 1e-3 and seen.run < 0.1 * seen.size
+    assert seen.p99 < 3e-3 and np.median(seen.moved) < 1e-3 and seen.share < 0.1
 
 
 def test_hulls_of_many_vertices(record_property):
-    """300 boxes with cut corners, 24 vertices each: when the heap has come down, 99 % of the contacts overlap by under 1 % of a piece."""
+    """300 boxes with cut corners, 24 vertices each: when the heap has come down, 99 % of the contacts overlap by under 1 % of a piece; on
+    the way, where pieces turn by 20 rad/s, none by more than a quarter, and under 1 % of the 2000 pairs ever by more than a tenth."""
     seen = Watched(poly(300), 6.0)
     measured(record_property, seen)
     record_property("p99 [mm]", round(seen.p99 * 1e3, 2))
-    assert seen.p99 < 0.01 * seen.size
+    assert seen.p99 < 0.01 * seen.size and seen.share < 0.25 and seen.deep < 20
 
 
 def test_pile_of_four_thousand_hulls_rests(record_property):
-    """6 s after the drop under 1 % of the bodies are faster than 2 cm/s and 99 % of the contacts overlap by under 1 % of a piece."""
+    """6 s after the drop 0.5 % of the bodies at most are faster than 2 cm/s, 99 % of the contacts overlap by under 0.5 % of a piece; of
+    some 60 000 pairs not 800 were ever deeper than a tenth of one."""
     seen = Watched(rubble(4000), 6.0)
+    measured(record_property, seen)
     moving = float((seen.speed > 0.02).mean())
     record_property("moving", f"{moving:.2%}")
     record_property("p99 [mm]", round(seen.p99 * 1e3, 2))
-    assert moving < 0.01 and seen.p99 < 0.01 * seen.size
+    assert moving < 0.005 and seen.p99 < 0.005 * seen.size and seen.deep < 800
 
 
 @pytest.mark.parametrize("speed", [30.0, 100.0])
