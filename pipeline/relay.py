@@ -193,6 +193,11 @@ class Followed(FrameFolder):
             self.check()
             time.sleep(POLL)
 
+    def has(self, name: str) -> bool:
+        """True if the arrays are there; what a stage makes besides frames it makes before the first."""
+        self.get(min(self.frames))
+        return FrameFolder(self.path).has(name)
+
 
 class _Told:
     """A child's reporter: passes all on to the parent."""

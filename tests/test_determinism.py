@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ def equal(found: list[list[str]]) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(taichi, tmp_path_factory) -> tuple[Path, list[dict[str, np.ndarray]]]:
+def whole(taichi, tmp_path_factory) -> tuple[Path, Sequence[Mapping[str, np.ndarray]]]:
     """The scene played from start to end with the state of every frame kept: folder of the states, frames."""
     folder = tmp_path_factory.mktemp("whole")
     states = folder / "states"
@@ -146,7 +147,7 @@ def apart(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> list[str]
     return [text for text, wrong in found.items() if wrong]
 
 
-def stacked(frames: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def stacked(frames: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """What `apart` compares."""
     return {name: np.array([f[name] for f in frames]) for name in ("position", "bond_state")}
 
