@@ -10,7 +10,7 @@ import taichi as ti
 
 EMPTY, FIXED, AWAKE, ASLEEP = 0, 1, 2, 3
 POINTS = 4  # contact points of one hull pair
-EDGES = 256  # of one hull at most: those near the other are listed, and features count up to here
+EDGES = 512  # of one hull at most: those near the other are listed, and features count up to here
 
 _f3, _f4, _d3, _m3 = ti.types.vector(3, ti.f32), ti.types.vector(4, ti.f32), ti.types.vector(3, ti.f64), ti.types.matrix(3, 3, ti.f32)
 _f6 = ti.types.vector(6, ti.f32)

@@ -16,6 +16,7 @@ import taichi as ti
 from sim.broadphase import fragment_centre, fragment_sweep, turn_back
 from sim.layout import AWAKE, EDGES, POINTS, Tuning, pack_type
 
+TASK = 512  # iterations that Taichi hands to a thread at once on a CPU, whatever block_dim says: a loop over the lanes alone had one thread
 LANES = 64  # pairs are dealt to this many loops, each with its own scratch
 ADVANCES = 3  # separating-axis tests of a pair that closes in, at most
 ADVANCE = 0.5  # of the slack: shorter ways are not worth another test
@@ -454,7 +455,7 @@ def hull_hull(S: ti.template(), lane, a, b, d, centre, motion, reach, tried, tun
                 only = facing(S, other, n)
             count = clip_hull(S, lane, ref, ref_at, other, inc_at, box, only, n, margin, -s, tune.merge)
         if ia >= 0:
-            feature = 262144 + (ia - S.hull_span[a][2]) * 256 + ib - S.hull_span[b][2]
+            feature = 262144 + (ia - S.hull_span[a][2]) * EDGES + ib - S.hull_span[b][2]
             count = keep_candidate(S, lane, count, edge_point(S, ia, ib, at), s, feature, tune.merge)
         elif count == 0 and s < 0.0:  # an overlap needs a point: the deepest vertex
             k = support_below(S, other, n)
@@ -482,10 +483,11 @@ def hull_ground(S: ti.template(), lane, a, height, margin, tune: ti.template()):
 @ti.kernel
 def manifolds_make(S: ManifoldPack, pairs: ti.i32, tune: Tuning):
     """Fill one contact row per pair; rows between sleepers are copied, apart ones keep count 0 and their separating face."""
-    ti.loop_config(block_dim=1)
-    for lane in range(LANES):
-        for step in range((pairs - lane + LANES - 1) // LANES):
-            manifold_make(S, tune, lane, lane + step * LANES)
+    for i in range(LANES * TASK):
+        lane = i // TASK
+        if i == lane * TASK:
+            for step in range((pairs - lane + LANES - 1) // LANES):
+                manifold_make(S, tune, lane, lane + step * LANES)
 
 
 @ti.func

@@ -108,11 +108,18 @@ def wake(label: np.ndarray, stirred: np.ndarray) -> np.ndarray:
     return awake[label]
 
 
-def load_changed(load: np.ndarray, before: np.ndarray, capacity: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """(F) bool: fragments whose load (F, 6) differs from what it was by a share NOTICE_LOAD of their weakest bond."""
+def load_changed(
+    load: np.ndarray, before: np.ndarray, capacity: np.ndarray, size: np.ndarray, label: np.ndarray, held: np.ndarray, mass: np.ndarray,
+    gravity: float,
+) -> np.ndarray:
+    """(F) bool: fragments whose load (F, 6) differs from what it was by a share NOTICE_LOAD of their weakest bond, and all of a cluster
+    that holds to the ground if its loads together differ by that share of its weight: a wind that no fragment notices bends a building."""
     change = load - before
     force = np.linalg.norm(change[:, :3], axis=1) + np.linalg.norm(change[:, 3:], axis=1) / size
-    return force > NOTICE_LOAD * capacity
+    total = np.stack([np.bincount(label, change[:, k], minlength=len(label)) for k in range(3)], axis=1)
+    weight = max(gravity, 1.0) * np.bincount(label, mass, minlength=len(label))
+    noticed = np.linalg.norm(total, axis=1) > NOTICE_LOAD * weight
+    return (force > NOTICE_LOAD * capacity) | (held & noticed[label])
 
 
 def respond(

@@ -47,7 +47,7 @@ def simulate(
     with FrameWriter(folder, progress) as writer:
         if resumed is None:
             writer.put(shot.first, frame_arrays(collapse))
-        arrays, moved = {}, True
+        arrays, moved, capped = {}, True, {}
         for frame in span:
             if frame <= (shot.first if resumed is None else resumed):
                 if resumed is not None:
@@ -64,10 +64,18 @@ def simulate(
             frame_check(collapse, shot, frame, arrays)
             writer.put(frame, arrays)
             _report(frame, arrays, collapse)
+            if collapse.counts.capped:
+                capped[frame] = collapse.counts.capped
             if (frame - shot.first) % shot.sim.checkpoint == 0:
                 writer.finish()  # a state counts only with its frame
                 folder.put(_state_name(frame), collapse_save(collapse))
                 _forget(folder, frame - 2 * shot.sim.checkpoint)
+    if capped:
+        worst = max(capped, key=lambda frame: capped[frame])
+        log.warning(
+            "sim.break_rounds = %d held cracks back in %d frames; most in frame %d, with %d bonds still overloaded at the end of its steps",
+            shot.sim.break_rounds, len(capped), worst, capped[worst],
+        )
     return Motion(folder)
 
 
@@ -137,15 +145,14 @@ def _forget(folder: FrameFolder, frame: int) -> None:
 
 
 def _report(frame: int, arrays: Mapping[str, np.ndarray], c: Collapse) -> None:
-    """One line per frame, and a warning where a limit was reached."""
+    """One line per frame, and a warning where a limit was passed."""
     counts = c.counts
     log.info(
-        "frame %d: %d breaks, %d impacts, %d clusters, %d lattice solves (%d iterations), %d contact solves, energy residual %.3g J",
-        frame, len(arrays["break_bond"]), len(arrays["impact_time"]), len(np.unique(arrays["cluster"])), counts.solves, counts.iterations,
-        counts.contacts, residual(arrays["ledger"]),
+        "frame %d: %d breaks, %d bonds overloaded when the rounds ran out, %d impacts, %d clusters, %d lattice solves (%d iterations), "
+        "%d contact solves, energy residual %.3g J",
+        frame, len(arrays["break_bond"]), counts.capped, len(arrays["impact_time"]), len(np.unique(arrays["cluster"])), counts.solves,
+        counts.iterations, counts.contacts, residual(arrays["ledger"]),
     )
-    if counts.capped:
-        log.warning("frame %d: sim.break_rounds ran out with %d bonds still overloaded", frame, counts.capped)
     if counts.stalled:
         log.warning("frame %d: %d lattice solves missed sim.stress_tolerance", frame, counts.stalled)
     for warning in strides_told(c, frame):

@@ -161,7 +161,9 @@ def loads(c: Collapse, driven: np.ndarray) -> np.ndarray:
 
 def strain(c: Collapse, load: np.ndarray, asked: np.ndarray, answers: list[Response]) -> Response | None:
     """Solve the lattice of every cluster that rings, that was touched, or whose load differs from what was last `asked` (F, 6)."""
-    wanted = wake(c.label, c.touched | load_changed(load, asked, c.capacity, c.fragments.size))
+    f = c.fragments
+    changed = load_changed(load, asked, c.capacity, f.size, c.label, c.held, f.mass, c.sim.gravity)
+    wanted = wake(c.label, c.touched | changed)
     c.touched[:] = False
     asked[wanted] = load[wanted]
     response = respond(c.lattice, c.elastic, c.label, c.held, c.inside, wanted, load, c.h, c.sim, c.sim.dynamic, answers)

@@ -79,9 +79,10 @@ def test_planted_after_a_step(taichi, tmp_path, monkeypatch, name):
     plant, says = PLANTED[name]
 
     def planted(c):
-        step.step(c)
+        moved = step.step(c)
         if c.step == 8:
             plant(c)
+        return moved
 
     with monkeypatch.context() as patch:
         patch.setattr(simulate, "step", planted)
@@ -104,12 +105,12 @@ def test_planted_inside_a_step(taichi, tmp_path, monkeypatch):
     def poisoned(c):
         if c.step == 2:
             motion(c, "v", np.nan)
-        step.step(c)
+        return step.step(c)
 
     def without_inverse(c):
         if c.step == 18:
             monkeypatch.setattr(stress, "_factor", singular)
-        step.step(c)
+        return step.step(c)
 
     def singular(matrix):
         raise RuntimeError("Factor is exactly singular")
@@ -161,7 +162,7 @@ def test_long_strides_are_told(taichi, tmp_path, caplog, monkeypatch):
             v, w = b.v.copy(), b.w.copy()
             v[24, 1], v[25, 1], w[25, 1] = 24.0, 5.0, 80.0
             bodies_write(c.world, b.x, b.q, v, w)
-        step.step(c)
+        return step.step(c)
 
     monkeypatch.setattr(simulate, "step", thrown)
     monkeypatch.setattr("sim.soundness.ENERGY_MARGIN", 1e3)
@@ -267,13 +268,13 @@ def test_round_hulls_keep_few_corners(taichi):
 
     from sim.hull import hull_table
 
-    turn = 2 * np.pi * np.arange(200) / 200
+    turn = 2 * np.pi * np.arange(300) / 300
     rim = np.outer(np.cos(turn), [1, -1, 0]) / np.sqrt(2) + np.outer(np.sin(turn), [1, 1, -2]) / np.sqrt(6)
     cone = np.concatenate([rim, [[3, 3, 3]]])
     assert len(reduced(cone)) <= 48
     one, _ = boxes(np.zeros((1, 3)), (1, 1, 1), shot().materials.concrete)
-    with pytest.raises(ShotError, match=r"fragment 0 \(0\): hull 0 has \d+ edges, at most 256"):
-        hull_table(replace(one, hull_vertex=cone.astype(np.float32), hull_vertex_start=np.array([0, 201], np.int32)), 0.0)
+    with pytest.raises(ShotError, match=r"fragment 0 \(0\): hull 0 has \d+ edges, at most 512"):
+        hull_table(replace(one, hull_vertex=cone.astype(np.float32), hull_vertex_start=np.array([0, 301], np.int32)), 0.0)
 
 
 def heap(count: int):
