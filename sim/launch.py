@@ -5,7 +5,8 @@ In: a kernel of the form (pack, numbers ..., tuning) or (pack, numbers ...), its
 
 Taichi 1.7 checks and hands over every array of a pack and every member of a struct anew at each call, in Python: 0.4 ms for 30 arrays and
 26 scalars, and a step makes six such calls, or a hundred if it solves in parallel. What it prepares (a launch context) can be launched
-again in 40 us. On other devices than the CPU, and in debug mode, whose errors need Taichi's own call, this is a plain call.
+again in 40 us. On other devices than the CPU, in debug mode, whose errors need Taichi's own call, and where `kernel`
+is a function that calls kernels, this is a plain call.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Launch:
     def __call__(self, *numbers: int | float) -> None:
         """Run the kernel."""
         config: Any = impl.current_cfg()
-        if config.debug or config.arch not in (ti.x64, ti.arm64):
+        if config.debug or config.arch not in (ti.x64, ti.arm64) or not hasattr(self.kernel, "_primal"):
             self.kernel(self.pack, *numbers, *(() if self.tune is None else (self.tune,)))
             return
         if self.prepared is None:
