@@ -73,8 +73,8 @@ def simulate(
     if capped:
         worst = max(capped, key=lambda frame: capped[frame])
         log.warning(
-            "sim.break_rounds = %d held cracks back in %d frames; most in frame %d, with %d bonds still overloaded at the end of its steps",
-            shot.sim.break_rounds, len(capped), worst, capped[worst],
+            "sim.break_rounds = %d held cracks back, in %d of %d frames; most in frame %d: %d bonds still overloaded at the end of its steps",
+            shot.sim.break_rounds, len(capped), len(span), worst, capped[worst],
         )
     return Motion(folder)
 
