@@ -73,7 +73,7 @@ def simulate(
     if capped:
         worst = max(capped, key=lambda frame: capped[frame])
         log.warning(
-            "sim.break_rounds = %d held cracks back, in %d of %d frames; most in frame %d: %d bonds still overloaded at the end of its steps",
+            "sim.break_rounds = %d held cracks back in %d of %d frames; most in frame %d: %d bonds overloaded at the end of its steps",
             shot.sim.break_rounds, len(capped), len(span), worst, capped[worst],
         )
     return Motion(folder)
