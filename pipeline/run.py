@@ -62,10 +62,11 @@ def run(
     reporter = reporter or Quiet()
     root = root or cache_folder()
     wanted = sorted(frames) if frames is not None else list(loaded.shot.frame_range)
-    folder_writable(root, "cache folder")
+    if only is None:  # a child's parent has tried, and a child that is ended must leave no probe behind
+        folder_writable(root, "cache folder")
     steps = plan(loaded, wanted, last, root)
     folder = out or take_folder(Path("runs"), loaded.shot, take)
-    if last == "deliver":
+    if last == "deliver" and only is None:
         folder_writable(folder, "output folder")
     done = Run(folder, loaded.shot, wanted)
     groups = relay_groups(steps) if only is None else []
