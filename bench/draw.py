@@ -64,7 +64,7 @@ def frame_cost(count: int, pieces: int, dusty: bool, width: int, height: int, re
         place = Path(folder)
         position = np.stack([fragments.position + 0.2 * t for t in range(3)])
         motion = motion_of(place / "motion", shot.first, position)
-        seeds, debris = debris_of(place / "debris", shot, pieces, 24.0)
+        shed, debris = debris_of(place / "debris", shot, pieces, 24.0)
         dust = cloud(place / "dust", shot) if dusty else None
         timed: dict[str, float] = {}
         watched_parts: dict[str, Any] = dict.fromkeys(PARTS, stage)
@@ -72,14 +72,14 @@ def frame_cost(count: int, pieces: int, dusty: bool, width: int, height: int, re
         restore = [watched(owner, part, timed) for part, owner in watched_parts.items()]
         try:
             taichi_open()
-            scene = stage.scene_open(shot, fragments, seeds, dust)
-            log = stage.tables.break_log(shot, bonds_of([]), motion, shot.first)
+            scene = stage.scene_open(shot, fragments, dust, rocks=True)
+            breaks = stage.tables.Breaks(shot, fragments, bonds_of([]), motion)
             out = FrameFolder(place / "out")
             runs = []
             for _ in range(repeats + 1):
                 timed.clear()
                 start = time.process_time()
-                out.put_frame(1002, stage.frame_arrays(shot, scene, fragments, log, (motion, seeds, debris, dust), 1002))
+                out.put_frame(1002, stage.frame_arrays(shot, scene, fragments, breaks, (motion, shed, debris, dust), 1002))
                 runs.append({"total": time.process_time() - start, **{part: timed.get(part, 0.0) for part in watched_parts}})
         finally:
             for undo in restore:

@@ -22,7 +22,7 @@ from shot.hashing import normal, uniform
 from shot.params import Shot
 from shot.results import Dust, Fragments, Motion, Seeds, progress_silent
 from sim.dust import dust
-from sim.dust_pairs import boxes_fragments, dust_seeds
+from sim.dust_pairs import boxes_fragments, dust_seeds, shed_write
 
 FIRST, FPS = 1001, 24.0
 WEIGHTS = Path(__file__).resolve().parent.parent / "assets/weights/dust_upsampler.onnx"
@@ -55,7 +55,8 @@ def costs(path: Path, frames: int) -> None:
         print(f"{name}: {ms.mean():.0f} CPU ms per frame (most {ms.max():.0f})")
         ticks.clear()
 
-    coarse = dust(shot, fragments, motion, seeds, FrameFolder(path / "coarse"), shot.frame_range, tick)
+    shed = shed_write(FrameFolder(path / "shed"), seeds, shot)
+    coarse = dust(shot, fragments, motion, shed, FrameFolder(path / "coarse"), shot.frame_range, tick)
     last = coarse.frame(FIRST + frames - 1)["mass"]
     print(f"{fragments.count} pieces, grid {coarse.grid['shape']}, {np.count_nonzero(last > 1e-7 * last.max())} cells with dust at the end")
     report("dust")
@@ -84,7 +85,8 @@ def block(path: Path, frames: int) -> tuple[Fragments, Motion, Seeds]:
     below = np.stack([centre[:, 0] + drift[:, 0], rest, centre[:, 2] + drift[:, 1]], 1)
     time_, place = np.concatenate([start, land]), np.concatenate([centre, below])
     mass = np.concatenate([np.full(count, 0.1), np.full(count, 0.6)])
-    seeds = dust_seeds(time_, place, np.zeros((2 * count, 3)), np.full(2 * count, 0.7), mass)
+    order = np.argsort(time_, kind="stable")
+    seeds = dust_seeds(time_[order], place[order], np.zeros((2 * count, 3)), np.full(2 * count, 0.7), mass[order])
     return boxes_fragments(centre, np.tile([1.0, 0.2, 1.0], (count, 1))), Motion(folder), seeds
 
 
@@ -97,7 +99,8 @@ def rim_flux(path: Path, gap: float, fall: float = 10.0, frames: int = 4) -> flo
         folder.put_frame(FIRST + frame, {"position": position.astype(np.float32), "rotation": np.array([[1, 0, 0, 0]], np.float32)})
     shot = Shot.model_validate({"frames": frames, "dust": {"margin": 8.0, "wind": (0, 0, 0), "turbulence": 0.0}})
     none = dust_seeds(np.zeros(0), np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0), np.zeros(0))
-    result: Dust = dust(shot, fragments, Motion(folder), none, FrameFolder(path / "dust"), shot.frame_range, progress_silent)
+    shed = shed_write(FrameFolder(path / "shed"), none, shot)
+    result: Dust = dust(shot, fragments, Motion(folder), shed, FrameFolder(path / "dust"), shot.frame_range, progress_silent)
     v, grid = result.frame(FIRST + frames - 1)["velocity"], result.grid
     inside = np.flatnonzero(np.abs(grid["origin"][0] + np.arange(v.shape[0]) + 0.5) < 5.0)
     a, b = inside[0], inside[-1]

@@ -1,6 +1,6 @@
 """Shed: what the collapse breaks off besides the fragments, from the energy of every break, impact and crush.
 
-In: Motion's log, Fragments, Bonds; `shot.debris`, `shot.materials`. Out: Seeds: drawn pieces, grit and airborne dust, sorted by time.
+In: Motion's log, Fragments, Bonds; `shot.debris`, `shot.materials`. Out: Shed: drawn pieces, grit and airborne dust, frame by frame.
 The budget is energy: the share that breaks material (`shed_log.py`) buys new surface, the size law (`size_law.py`) turns surface
 into mass and splits it by size (diameters in the shot file): above `visible` pieces, each drawn; between `visible` and
 `dust_below` grit, one parcel for each side of an event, whose weight says how many grains it stands for; below `dust_below`
@@ -9,8 +9,9 @@ airborne dust, one entry for each event.
 Mass closes for every event: pieces + grit + dust = event_mass, to the last bits of f64. The number of pieces is the law's mean,
 rounded up or down by a hashed number, their sizes are stratified draws, and grit takes the rest, so no mass is lost to rounding.
 It never exceeds what the energy pays for, nor, summed over the shot, `share` of the fragment. The ground sheds nothing.
-Above `limit` a priority sample is kept (Duffield, Lund, Thorup 2007; pieces by r^2, grit by mass, grit at most a quarter while
-pieces want the room): the weights of the kept grow so that the mass of the shot is kept, that of one event only in the mean.
+A frame does not know what is still to come, so it may take its part of what is left of `limit`: two thirds in SPENDING seconds. Above that
+a priority sample is kept (Duffield, Lund, Thorup 2007; pieces by r^2, grit by mass, grit at most a quarter while pieces
+want the room): the weights of the kept grow so that the mass of the frame is kept, that of one event only in the mean.
 `limit` 0 keeps the dust alone.
 
 Pieces start at the rim of a crack, where they can be seen to leave, around a contact, or on a crushed fragment, in a 40 degree cone about
@@ -27,15 +28,16 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from neural import size_law
-from neural.shed_log import BREAK, CRUSH, IMPACT, Events, events_read
+from neural.shed_log import BREAK, CRUSH, IMPACT, Events, frame_events
 from shot.errors import ShotError
-from shot.frames import DamagedFile, FrameFolder
+from shot.frames import FrameFolder, FrameWriter
 from shot.hashing import hashed, uniform
 from shot.params import Debris, Shot
-from shot.results import Bonds, Fragments, Motion, Progress, Seeds
+from shot.results import Bonds, Fragments, Motion, Progress, Seeds, Shed
 
 CONE = np.tan(np.radians(40.0))  # half angle of the ejecta about the way out: 20 to 40 degrees in the sources of research/upsample.md 6.3
 SPIN_KINETIC = 1.1  # kinetic energy with spin over without: 1 + 2/5 r^2 w^2 / v^2 at w = v / (2 r)
+SPENDING = 1.5  # [s] in which all but 1/e of the rest of `limit` may be taken: about as long as a building of ten storeys falls
 DRAWN_MOST = 50  # candidates drawn per kept piece before the smallest ones count as grit: bounds memory
 
 
@@ -67,25 +69,40 @@ class Grains:
 
 def shed(
     shot: Shot, fragments: Fragments, bonds: Bonds, motion: Motion, folder: FrameFolder, frames: Sequence[int], progress: Progress
-) -> Seeds:
-    """Secondary pieces, grit and dust of all frames. A static result: a folder that already holds it is read back."""
-    try:
-        return Seeds.load(folder)
-    except DamagedFile:
-        pass
-    events = events_read(motion, fragments, bonds, shot.debris, frames, shot.first, shot.fps, progress)
-    seeds, _ = seeds_make(shot, fragments, events)
-    seeds.save(folder)
-    return seeds
+) -> Shed:
+    """Secondary pieces, grit and dust of every frame from the first to the last of `frames`, going on after those that are there."""
+    span = range(shot.first, max(frames) + 1)
+    done = folder.frames_done(span)
+    spent, drawn, before = np.zeros(fragments.count), 0, None
+    if done:
+        arrays, before = folder.get_frame(span[done - 1]), motion.frame(span[done - 1])
+        spent, drawn = arrays["spent"].copy(), int(arrays["drawn"])
+    for frame in span[:done]:
+        progress(frame)
+    with FrameWriter(folder, progress) as writer:
+        for frame in span[done:]:
+            now = motion.frame(frame)
+            events = frame_events(before or now, now, fragments, bonds, shot.debris, (frame - shot.first - 1) / shot.fps, shot.fps)
+            most = int(np.ceil((shot.debris.limit - drawn) * -np.expm1(-1.0 / (SPENDING * shot.fps))))
+            seeds, _ = seeds_make(shot, fragments, events, most, spent)
+            before, drawn = now, drawn + len(seeds.time)
+            arrays = {field.name: getattr(seeds, field.name) for field in fields(Seeds)}
+            writer.put(frame, {**arrays, "spent": spent.copy(), "drawn": np.array(drawn, np.int64)})
+    return Shed(folder)
 
 
-def seeds_make(shot: Shot, fragments: Fragments, events: Events) -> tuple[Seeds, np.ndarray]:
-    """Seeds of a list of events, and the index into event_mass (P) i64 of each piece. Dust entries are one for each event_mass."""
+def seeds_make(
+    shot: Shot, fragments: Fragments, events: Events, most: int | None = None, spent: np.ndarray | None = None
+) -> tuple[Seeds, np.ndarray]:
+    """Seeds of a list of events, and the index into event_mass (P) i64 of each piece. Dust entries are one for each event_mass.
+
+    `most` pieces and grit parcels, debris.limit by default. `spent` (F) [kg] is what fragments have shed before; added to in place."""
     debris = shot.debris
-    sides = _budgets(shot, fragments, events)
-    floor, dust_below = _piece_floor(sides, debris), 0.5 * debris.dust_below
+    most = debris.limit if most is None else most
+    sides = _budgets(shot, fragments, events, np.zeros(fragments.count) if spent is None else spent)
+    floor, dust_below = _piece_floor(sides, debris, most), 0.5 * debris.dust_below
     dust = sides.mass * size_law.volume_share(0.0, dust_below, 0.5 * debris.size_min, sides.largest, sides.fractal)
-    pieces = _pieces(shot.seed, sides, debris, floor, sides.mass - dust)
+    pieces = _pieces(shot.seed, sides, debris, floor, sides.mass - dust, most)
     drawn = _sum(sides.event.size, pieces.side, pieces.mass)
     grit = _grit(shot.seed, sides, dust_below, floor, sides.mass - dust - drawn)
     dust = np.maximum(sides.mass - drawn - _sum(sides.event.size, grit.side, grit.mass), 0.0)
@@ -96,7 +113,7 @@ def seeds_make(shot: Shot, fragments: Fragments, events: Events) -> tuple[Seeds,
     spin = _spin(shot.seed, grains, np.linalg.norm(local, axis=1))
 
     shed_event = np.unique(sides.event)
-    kept, weight = _thinned(shot.seed, grains, len(pieces.side), debris.limit)
+    kept, weight = _thinned(shot.seed, grains, len(pieces.side), most)
     order = kept[np.lexsort((kept, grains.side[kept], events.time[sides.event[grains.side[kept]]]))]
     side = grains.side[order]
     event_dust = _sum(events.count, sides.event, dust)[shed_event]
@@ -127,8 +144,8 @@ def seeds_make(shot: Shot, fragments: Fragments, events: Events) -> tuple[Seeds,
     return seeds, rank[sides.event[side]]
 
 
-def _budgets(shot: Shot, fragments: Fragments, events: Events) -> Sides:
-    """Mass and largest radius that each side's share of the fracture energy buys; sides share it equally."""
+def _budgets(shot: Shot, fragments: Fragments, events: Events, spent: np.ndarray) -> Sides:
+    """Mass and largest radius that each side's share of the fracture energy buys; sides share it equally. Adds the mass to `spent` (F)."""
     debris = shot.debris
     table = [getattr(shot.materials, name) for name in fragments.material_name]
     for name, material in zip(fragments.material_name, table, strict=True):
@@ -146,9 +163,10 @@ def _budgets(shot: Shot, fragments: Fragments, events: Events) -> Sides:
     some = largest > smallest * (1.0 + 1e-9)
     surface = size_law.specific_surface(smallest, np.where(some, largest, 2 * smallest), column["fractal"])
     mass = np.where(some, density * area / surface, 0.0)
-    allowed = _allowed(mass, fragment, events.time[event], debris.share * fragments.mass * fragments.built)
+    allowed = _allowed(mass, fragment, events.time[event], debris.share * fragments.mass * fragments.built - spent)
     largest = np.minimum(largest, np.cbrt(allowed / density / size_law.SPHERE))
     keep = some & (largest > smallest * (1.0 + 1e-9))
+    spent += _sum(fragments.count, fragment[keep], allowed[keep])
     return Sides(
         event=event[keep], fragment=fragment[keep], velocity=events.velocity[event, which][keep],
         identity=hashed(0, "side", events.identity[event] ^ hashed(0, "which", which))[keep],
@@ -176,10 +194,10 @@ def _expected(sides: Sides, floor: float, smallest: float) -> np.ndarray:
     return sides.mass / sides.density * per_volume
 
 
-def _piece_floor(sides: Sides, debris: Debris) -> float:
-    """Smallest radius drawn as a piece: half of `visible`, more only where that would be very many candidates."""
+def _piece_floor(sides: Sides, debris: Debris, most: int) -> float:
+    """Smallest radius drawn as a piece: half of `visible`, more only where that would be very many more candidates than `most`."""
     smallest, low = 0.5 * debris.size_min, max(0.5 * debris.visible, 0.5 * debris.dust_below)
-    most = DRAWN_MOST * max(debris.limit, 1)
+    most = DRAWN_MOST * max(most, 1)
     if not len(sides.mass) or _expected(sides, low, smallest).sum() <= most:
         return low
     high = float(max(sides.largest.max(), low))
@@ -189,9 +207,9 @@ def _piece_floor(sides: Sides, debris: Debris) -> float:
     return high
 
 
-def _pieces(seed: int, sides: Sides, debris: Debris, floor: float, most: np.ndarray) -> Grains:
-    """Drawn pieces: stratified radii; the largest are left out where a side's pieces would weigh more than `most` (S) [kg]."""
-    mean = _expected(sides, floor, 0.5 * debris.size_min) if debris.limit else np.zeros(len(sides.mass))
+def _pieces(seed: int, sides: Sides, debris: Debris, floor: float, heaviest: np.ndarray, most: int) -> Grains:
+    """Drawn pieces: stratified radii; the largest are left out where a side's pieces would weigh more than `heaviest` (S) [kg]."""
+    mean = _expected(sides, floor, 0.5 * debris.size_min) if most else np.zeros(len(sides.mass))
     count = np.floor(mean + uniform(seed, "debris/count", sides.identity)).astype(np.int64)
     side, number, identity = _spread_out(sides.identity, count)
     u = (number + uniform(seed, "debris/size", identity)) / count[side]
@@ -201,7 +219,7 @@ def _pieces(seed: int, sides: Sides, debris: Debris, floor: float, most: np.ndar
     total = np.cumsum(mass)
     first = np.cumsum(count) - count
     before = np.where(first > 0, total[np.maximum(first - 1, 0)] if len(total) else 0.0, 0.0)
-    fits = total - before[side] <= most[side] * (1.0 - 1e-9)
+    fits = total - before[side] <= heaviest[side] * (1.0 - 1e-9)
     return Grains(side[fits], identity[fits], radius[fits], np.ones(fits.sum()), mass[fits])
 
 

@@ -1,6 +1,6 @@
 """The solver's log as one list of events that can shed: bonds that broke, impacts, crushed fragments.
 
-In: Motion frames, Fragments, Bonds. Out: Events, in the order of the log (frame by frame: breaks, impacts, crushes).
+In: two Motion frames, Fragments, Bonds. Out: Events of the time between them, in the order of the log (breaks, impacts, crushes).
 An event has up to two sides, the fragments it takes material from. Its identity is a hash of what it is (bond; pair, time
 and place), not of where it stands in the log, so that one more event changes no other one's random numbers.
 
@@ -12,14 +12,14 @@ hit, so that neither the time step nor the number of points of a manifold decide
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
 
 from shot.hashing import hashed
 from shot.params import Debris
-from shot.results import Bonds, Fragments, Motion, Progress
+from shot.results import Bonds, Fragments
 from shot.rotation import rotate
 
 BREAK, IMPACT, CRUSH = 0, 1, 2
@@ -49,23 +49,13 @@ class Events:
         return len(self.kind)
 
 
-def events_read(
-    motion: Motion, fragments: Fragments, bonds: Bonds, debris: Debris, frames: Sequence[int], first: int, fps: float, progress: Progress
-) -> Events:
-    """Every event of the frames that released energy. Reads two frames at a time."""
-    parts: list[Events] = []
-    before = None
-    for frame in frames:
-        now = motion.frame(frame)
-        before = now if before is None else before
-        pose = _Poses(before, now, (frame - first - 1) / fps, fps)
-        parts.append(_breaks(now, fragments, bonds, debris, pose))
-        parts.append(_impacts(now, fragments, debris, pose))
-        parts.append(_crushes(now, fragments, debris, pose))
-        before = now
-        progress(frame)
-    if not parts:
-        raise ValueError("no frames to read events from")
+def frame_events(
+    before: Mapping[str, np.ndarray], now: Mapping[str, np.ndarray], fragments: Fragments, bonds: Bonds, debris: Debris, start: float,
+    fps: float,
+) -> Events:  # fmt: skip
+    """Every event logged in the frame `now` that released energy; the frame `before` it lies at `start` [s since the first frame]."""
+    pose = _Poses(before, now, start, fps)
+    parts = _breaks(now, fragments, bonds, debris, pose), _impacts(now, fragments, debris, pose), _crushes(now, fragments, debris, pose)
     events = Events(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Events)})
     keep = (events.energy > 0) & np.isfinite(events.energy)
     return Events(**{f.name: getattr(events, f.name)[keep] for f in fields(Events)})

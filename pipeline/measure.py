@@ -28,11 +28,10 @@ def metrics(run: Run) -> Metrics:
     if "simulate" in made:
         values |= _collapse(made["simulate"], made["shatter"][0], range(run.shot.first, last + 1))
     if "shed" in made:
-        values |= _debris(made, last)
+        values |= _debris(made, run.shot.first, last)
     if "dust" in made:
         emitted = float(made["dust"].frame(last)["emitted"])
-        until = (last - run.shot.first) / run.shot.fps
-        shed = float(made["shed"].dust_mass[made["shed"].dust_time <= until].sum())
+        shed = float(made["shed"].until(run.shot.first, last).dust_mass.sum())
         values |= {"dust_shed": shed, "dust_emitted": emitted, "dust_per_shed": emitted / shed if shed else 0.0}
     return values
 
@@ -117,8 +116,8 @@ def _collapse(motion: Any, fragments: Any, frames: range) -> Metrics:
     }
 
 
-def _debris(made: dict[str, Any], last: int) -> Metrics:
-    fragments, seeds = pieces(made), made["shed"]
+def _debris(made: dict[str, Any], first: int, last: int) -> Metrics:
+    fragments, seeds = pieces(made), made["shed"].until(first, last)
     density = (fragments.mass / fragments.volume)[seeds.source]
     mass = density * 4.0 / 3.0 * np.pi * seeds.radius.astype(float) ** 3 * seeds.weight
     values = {"debris": len(seeds.time), "debris_mass": float(mass.sum()), "shed_mass": float(seeds.event_mass.sum())}

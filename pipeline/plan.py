@@ -41,8 +41,6 @@ def plan(loaded: Loaded, frames: Sequence[int], last: str, root: Path) -> list[S
     """Steps up to the stage `last` for the wanted frames."""
     shot, steps, keys = loaded.shot, [], {}
     needed = frames_needed(shot, frames)
-    if last not in ("build", "shatter", "simulate"):
-        needed["simulate"] = needed["whole"]  # what is shed follows from all of it
     for stage in STAGES:
         stage_frames = needed.get(stage.name, needed[stage.span])
         made_from = {
@@ -54,8 +52,6 @@ def plan(loaded: Loaded, frames: Sequence[int], last: str, root: Path) -> list[S
             "assets": asset_digests(stage.assets(shot, loaded.base)) if _wanted(stage.name, last, shot) else {},
             "inputs": {name: keys[name] for name in stage.inputs},
         }
-        if stage.span == "whole":
-            made_from["last"] = stage_frames[-1]
         keys[stage.name] = digest(made_from)
         if _wanted(stage.name, last, shot):
             entry = Entry(stage.name, keys[stage.name], root)
@@ -68,14 +64,11 @@ def plan(loaded: Loaded, frames: Sequence[int], last: str, root: Path) -> list[S
 def frames_needed(shot: Shot, frames: Sequence[int]) -> dict[str, list[int]]:
     """Frames that each span, and `draw`, must hold so that the wanted ones come out as in the whole shot.
 
-    Motion needs the frame after the last; a recurrent refiner needs every frame from its chunk's warm-up on. What is shed is
-    thinned over the whole shot (debris.limit), so it is made from the whole shot; before the first event nothing has been shed."""
+    Motion needs the frame after the last; a recurrent refiner needs every frame from its chunk's warm-up on."""
     first, end = shot.first, shot.first + shot.frames - 1
     history = list(range(first, min(frames[-1] + 1, end) + 1))
-    still = frames[-1] < min((event.frame for event in shot.events), default=first)
     drawn = guide_frames(frames, first, shot.refine.history if shot.refine.backend != "none" else 0.0)
-    whole = history if still else list(range(first, end + 1))
-    return {"static": [], "whole": whole, "history": history, "frames": list(frames), "draw": drawn}
+    return {"static": [], "history": history, "frames": list(frames), "draw": drawn}
 
 
 def _wanted(name: str, last: str, shot: Shot) -> bool:

@@ -13,10 +13,10 @@ import os
 import platform
 import socket
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,9 @@ from typing import Any
 from pipeline.digest import digest, library_versions
 from pipeline.plan import Step, plan, shot_hash
 from pipeline.progress import Quiet, Reporter
-from pipeline.relay import Relay, followed, relay_groups
+from pipeline.relay import Relay, Unmended, followed, relay_groups
 from pipeline.store import Entry, cache_folder, folder_writable
+from pipeline.turns import clock, pause, take_turns
 from shot.device import denormals_keep, taichi_open
 from shot.errors import FramesFailed, MissingResource
 from shot.frames import DamagedFile, file_publish
@@ -68,18 +69,20 @@ def run(
     folder = out or take_folder(Path("runs"), loaded.shot, take)
     if last == "deliver" and only is None:
         folder_writable(folder, "output folder")
-    done = Run(folder, loaded.shot, wanted)
+    done = Run(folder, loaded.shot, wanted, keys={step.stage.name: step.entry.key for step in steps})
     groups = relay_groups(steps) if only is None else []
     if picture_first and not any(group[0].stage.name == "draw" for group in groups):
         run(loaded, wanted[:1], last, folder, root, reporter)
         picture_first = False
     try:
         if only is None:
-            _stages_run(steps, groups, loaded, done, reporter, root, picture_first)
+            _stages_run(steps, groups, loaded, done, reporter, root, last, picture_first)
         else:
             _stages_join(steps, only, loaded, done, reporter)
+            if last == "deliver":
+                _deliver(loaded, done, reporter)
         if last == "deliver":
-            _delivered(steps, loaded, done, reporter)
+            write_run_json(loaded, done, provenance(loaded, done))
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise MissingResource(
@@ -107,61 +110,62 @@ def take_folder(runs: Path, shot: Shot, take: str = "") -> Path:
 
 
 def _stages_run(
-    steps: list[Step], groups: list[list[Step]], loaded: Loaded, done: Run, reporter: Reporter, root: Path, picture_first: bool
+    steps: list[Step], groups: list[list[Step]], loaded: Loaded, done: Run, reporter: Reporter, root: Path, last: str, picture_first: bool
 ) -> None:
-    """All steps, one after the other; those after the simulation side by side, with a child for each of `groups`."""
-    relay = None
+    """All steps, one after the other; what children make, one for each of `groups`, is followed while they make it."""
+    relay, theirs = None, {}
     try:
         for step in steps:
-            if groups and relay is None and step.stage.name in ("simulate", "shed"):  # they load their libraries during the simulation
+            if groups and relay is None and step.stage.span != "static":
                 relay = Relay(groups, reporter)
+                reporter = relay.watched
                 if picture_first:
                     relay.first_picture(loaded, done.frames[0], steps, root, done.folder)
-            if relay is not None and step.stage.name == "scatter":
-                _beside(relay, steps, loaded, done, reporter, root)
-            _stage_run(step, steps, loaded, done, reporter)
+                theirs = relay.go(loaded, done.frames, root, done.folder)
+            if step.stage.name in theirs:
+                done.results[step.stage.name] = theirs[step.stage.name]
+            else:
+                _stage_run(step, steps, loaded, done, reporter)
+        if last == "deliver":
+            take_turns([partial(_delivered, steps, loaded, done, reporter)])  # its clock stands still while it waits for a picture
+        if relay is not None:
+            relay.join()
+            done.seconds.update(relay.seconds)
+            done.hits += relay.hits
+    except Unmended as error:
+        if relay is not None:
+            relay.close()
+            relay = None
+        reporter.line(f"{error}; making it again")
+        _stages_run(steps, [], loaded, done, reporter, root, last, picture_first=False)
     finally:
         if relay is not None:
             relay.close()
 
 
-def _beside(relay: Relay, steps: list[Step], loaded: Loaded, done: Run, reporter: Reporter, root: Path) -> None:
-    """Make what the children do not make while they make the rest. What is found damaged is left to the ordinary walk."""
-    try:
-        theirs = relay.go(loaded, done.frames, root, done.folder)
-        done.results.update(theirs)
-        for step in steps[[step.stage.name for step in steps].index("scatter") :]:
-            if step.stage.name not in theirs:
-                _stage_run(step, steps, loaded, done, reporter)
-        relay.join()
-    except DamagedFile as error:
-        reporter.line(f"{error}; making it again")
-        relay.close()
-    done.seconds.update(relay.seconds)
-
-
 def _stages_join(steps: list[Step], only: Sequence[str], loaded: Loaded, done: Run, reporter: Reporter) -> None:
-    """Make the stages `only`; the others are being made by other processes."""
-    for step in steps:
-        if step.stage.name in only:
-            _stage_run(step, steps, loaded, done, reporter)
-        else:
-            done.results[step.stage.name] = followed(step)
+    """Make the stages `only`, in turns; the others are being made by other processes."""
+    done.results.update({step.stage.name: followed(step) for step in steps})
+    mine = [step for step in steps if step.stage.name in only]
+    take_turns([partial(_stage_run, step, steps, loaded, done, reporter.beside(), mend=False) for step in mine])
 
 
-def _stage_run(step: Step, steps: list[Step], loaded: Loaded, done: Run, reporter: Reporter, attempt: int = 0) -> None:
-    """Open a stage's result from the store, or make what is missing of it."""
+def _stage_run(
+    step: Step, steps: list[Step], loaded: Loaded, done: Run, reporter: Reporter, attempt: int = 0, mend: bool = True
+) -> None:  # fmt: skip
+    """Open a stage's result from the store, or make what is missing of it. Raises DamagedFile for an input, unless `mend`."""
     stage, entry = step.stage, step.entry
-    done.keys[stage.name] = entry.key
     if not entry.hit(step.frames, reporter.line):
-        began = time.monotonic()
+        began = clock()
         try:
             _stage_make(step, loaded, done, reporter)
         except DamagedFile as error:
+            if not mend:
+                raise
             _mended(error, steps, steps[: steps.index(step)], loaded, done, reporter, attempt)
             _stage_run(step, steps, loaded, done, reporter, attempt + 1)
             return
-        done.seconds[stage.name] = done.seconds.get(stage.name, 0.0) + time.monotonic() - began
+        done.seconds[stage.name] = done.seconds.get(stage.name, 0.0) + clock() - began
     elif stage.name not in done.hits and stage.name not in done.seconds:
         done.hits.append(stage.name)
         reporter.line(f"{stage.name}: from the store ({entry.key})")
@@ -204,13 +208,14 @@ def _stage_make(step: Step, loaded: Loaded, done: Run, reporter: Reporter) -> No
             if frame in left or not step.frames:
                 left.discard(frame)
                 reporter.advance(frame)
+            pause()
 
         if "taichi" in stage.libraries:
             taichi_open()
-        began = time.monotonic()
+        began = clock()
         stage.make(Work(step.shot, loaded.base, folder, step.frames, advance), done.results)
         entry.publish(step.frames, step.made_from)
-        _timing_note(entry, (time.monotonic() - began) / todo)
+        _timing_note(entry, (clock() - began) / todo)
 
 
 def _timing_note(entry: Entry, seconds: float) -> None:
@@ -240,19 +245,18 @@ def _deliver(loaded: Loaded, done: Run, reporter: Reporter) -> None:
 
     shot = shot_trimmed(loaded.shot, DELIVERY)
     shot = shot.model_copy(update={"name": loaded.shot.name, "frames": loaded.shot.frames})
-    facts = provenance(loaded, done)
     reporter.stage("deliver", len(done.frames))
-    began = time.monotonic()
+    began = clock()
     fragments = pieces(done.results)
     done.delivered = deliver(
-        shot, fragments, done.results["draw"], done.results.get("refine"), done.folder, done.frames, reporter.advance, facts,
+        shot, fragments, done.results["draw"], done.results.get("refine"), done.folder, done.frames, reporter.advance,
+        provenance(loaded, done),
     )
     if "simulate" in done.results:
         from render.energy_plot import energy_plot
 
         done.delivered["energy_plot"] = str(energy_plot(done.results["simulate"], done.folder / "energy.png", loaded.shot))
-    done.seconds["deliver"] = time.monotonic() - began
-    write_run_json(loaded, done, facts)
+    done.seconds["deliver"] = clock() - began
 
 
 def provenance(loaded: Loaded, done: Run) -> dict[str, str]:

@@ -36,14 +36,14 @@ class Work:
 
 @dataclass(frozen=True)
 class Stage:
-    """One row of the table. `span`: static (no frames), whole (static, but made from all frames of the shot), history (every
-    frame from the first on, each from the one before), frames (each on its own)."""
+    """One row of the table. `span`: static (no frames), history (every frame from the first on, each from the one
+    before), frames (each on its own)."""
 
     name: str
     module: str
     reads: tuple[str, ...]
     inputs: tuple[str, ...]
-    span: Literal["static", "whole", "history", "frames"]
+    span: Literal["static", "history", "frames"]
     libraries: tuple[str, ...]
     make: Callable[[Work, dict[str, Any]], Any]
     open: Callable[[FrameFolder], Any]
@@ -168,7 +168,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "shed", "neural.shed",
         ("debris", *(f"!{name}" for name in OF_FLIGHT), "materials.*.grain", "materials.*.fractal", "materials.*.fracture_energy"),
-        ("shatter", "simulate"), "whole", ("numpy",), _shed, results.Seeds.load,
+        ("shatter", "simulate"), "history", ("numpy",), _shed, results.Shed,
     ),
     Stage(
         "scatter", "sim.scatter", (*OF_FLIGHT, "sim.gravity", "sim.sleep_speed", "sim.sleep_time"), ("shatter", "simulate", "shed"),

@@ -1,6 +1,6 @@
 """The `draw` stage: everything the picture needs to know, pixel by pixel, and a raster picture that already reads as a building.
 
-In: Fragments, Bonds, Motion and, where the shot has them, Seeds, Debris and Dust. Out: Guides (shot/results.py lists the arrays).
+In: Fragments, Bonds, Motion and, where the shot has them, Shed, Debris and Dust. Out: Guides (shot/results.py lists the arrays).
 A frame depends on nothing but its own inputs (its neighbours' poses for motion, the break log up to it for age), so any
 subset of frames on any machine with the same OpenGL gives the same bytes. Reads shot.camera, light, look, materials, seed,
 first, frames, fps. Always sharp: no motion blur, no depth of field.
@@ -26,12 +26,12 @@ from render.sky import Sky, sky_of
 from shot.device import taichi_open
 from shot.frames import FrameFolder, FrameWriter
 from shot.params import Shot
-from shot.results import Bonds, Debris, Dust, Fragments, Guides, Motion, Progress, Seeds
+from shot.results import Bonds, Debris, Dust, Fragments, Guides, Motion, Progress, Seeds, Shed
 
 RUN_OUT = 0.6  # of the building's height: how far around its plan the shadow map reaches
 
 
-def draw(shot: Shot, fragments: Fragments, bonds: Bonds, motion: Motion, seeds: Seeds | None, debris: Debris | None,
+def draw(shot: Shot, fragments: Fragments, bonds: Bonds, motion: Motion, shed: Shed | None, debris: Debris | None,
          dust: Dust | None, folder: FrameFolder, frames: Sequence[int], progress: Progress) -> Guides:
     """Draw the wanted frames that are not in the folder yet. Raises MissingResource without EGL."""
     missing = [frame for frame in frames if not folder.has_frame(frame)]
@@ -39,12 +39,12 @@ def draw(shot: Shot, fragments: Fragments, bonds: Bonds, motion: Motion, seeds: 
         folder.put("static", static_arrays(shot))
     if missing:
         taichi_open()
-        scene = scene_open(shot, fragments, seeds, dust)
-        log = tables.break_log(shot, bonds, motion, max(missing))
-        inputs = (tables.Recent(motion), seeds, tables.Recent(debris) if debris is not None else None, dust)
+        scene = scene_open(shot, fragments, dust, rocks=shed is not None)
+        breaks = tables.Breaks(shot, fragments, bonds, motion)
+        inputs = tables.Recent(motion), shed, tables.Recent(debris) if debris is not None else None, dust
         with FrameWriter(folder, progress) as writer:
             for frame in missing:
-                writer.put(frame, frame_arrays(shot, scene, fragments, log, inputs, frame))
+                writer.put(frame, frame_arrays(shot, scene, fragments, breaks, inputs, frame))
     return Guides(folder)
 
 
@@ -65,16 +65,14 @@ class Scene:
     sky: Sky
     graph: Any  # pyrender.Scene
     renderer: Any  # render.gl.GuideRenderer
-    rest: np.ndarray  # (B, 3) f32 [m]
-    choice: np.ndarray  # (P) rock shape
-    shapes: int
+    shapes: int  # of rocks
     light: np.ndarray  # (4, 4) f64 world to shadow map
     lattice: Lattice  # of the ambient light
     points: SurfacePoints
 
 
-def scene_open(shot: Shot, fragments: Fragments, seeds: Seeds | None, dust: Dust | None) -> Scene:
-    """Upload geometry and tables."""
+def scene_open(shot: Shot, fragments: Fragments, dust: Dust | None, rocks: bool) -> Scene:
+    """Upload geometry and tables; `rocks` where debris may be shed."""
     from render.compat import pyrender_open
     from render.gl import renderer_open
 
@@ -82,14 +80,12 @@ def scene_open(shot: Shot, fragments: Fragments, seeds: Seeds | None, dust: Dust
     renderer = renderer_open()
     from render.batch import FragmentBatch
 
-    rocks = tables.rock_solids(shot.seed) if seeds is not None and len(seeds.radius) else []
-    batches = [FragmentBatch(rock, order, True) for order, rock in enumerate(rocks)]
-    solid = tables.fragment_solid(fragments)
-    batches.append(FragmentBatch(solid, len(rocks), False))
+    batches = [FragmentBatch(rock, order, True) for order, rock in enumerate(tables.rock_solids(shot.seed) if rocks else [])]
+    shapes, solid = len(batches), tables.fragment_solid(fragments)
+    batches.append(FragmentBatch(solid, shapes, False))
     graph = pyrender.Scene()
     graph.add(pyrender.Mesh(batches))
     sky = sky_of(shot.light)
-    bodies = tables.body_table(shot, fragments, seeds)
     materials = tables.material_table(shot, fragments.material_name)
     light, texel = light_matrix(shot, fragments, sky)
     uniforms = {
@@ -99,12 +95,10 @@ def scene_open(shot: Shot, fragments: Fragments, seeds: Seeds | None, dust: Dust
         "detail": 1.0, "fragment_count": fragments.count, "ground_material": len(fragments.material_name),
         "ground_id": fragments.count + 1, "reach": float(shot.camera.far),
     }
-    renderer.open_shot(graph, shot.camera.width, shot.camera.height, shot.look.shadow_size, bodies.reshape(-1, 4),
-                       materials.reshape(-1, 4), uniforms)
-    choice = tables.rock_choice(shot, seeds) if rocks and seeds is not None else np.zeros(0, np.int32)
+    renderer.open_shot(graph, shot.camera.width, shot.camera.height, shot.look.shadow_size, materials.reshape(-1, 4), uniforms)
     lattice = ambient_lattice(*air_box(fragments, dust), shot.look.ambient_cells)
-    return Scene(sky, graph, renderer, np.ascontiguousarray(bodies[:, :3]), choice, len(rocks), light, lattice,
-                 surface_points(shot, fragments, lattice, solid.normal, bodies, materials))
+    points = surface_points(shot, fragments, lattice, solid.normal, tables.body_table(shot, fragments, None), materials)
+    return Scene(sky, graph, renderer, shapes, light, lattice, points)
 
 
 def rest_box(fragments: Fragments) -> tuple[np.ndarray, np.ndarray]:
@@ -146,13 +140,13 @@ def light_matrix(shot: Shot, fragments: Fragments, sky: Sky) -> tuple[np.ndarray
     return matrix, float(side / shot.look.shadow_size)
 
 
-def frame_arrays(shot: Shot, scene: Scene, fragments: Fragments, log: tables.BreakLog,
-                 inputs: tuple[tables.Frames, Seeds | None, tables.Frames | None, Dust | None], frame: int) -> dict[str, np.ndarray]:
+def frame_arrays(shot: Shot, scene: Scene, fragments: Fragments, breaks: tables.Breaks,
+                 inputs: tuple[tables.Frames, Shed | None, tables.Frames | None, Dust | None], frame: int) -> dict[str, np.ndarray]:
     """All arrays of one frame of Guides."""
-    motion, seeds, debris, dust = inputs
+    motion, shed, debris, dust = inputs
     pose, sky = camera_pose(shot, frame), scene.sky
-    rows, now = frame_rows(shot, fragments, motion, seeds, debris, frame)
-    given = frame_input(shot, scene, rows, now.alive, fragments.count, frame)
+    seeds = shed.until(shot.first, frame) if shed is not None else None
+    given, now = frame_input(shot, scene, fragments, motion, seeds, debris, frame)
     scene.renderer.draw_shadow(scene.graph, given)
     volume = dust_volume(shot, dust.grid, dust.frame(frame)) if dust is not None else None
     shadow = ShadowMap(scene.renderer.read_shadow(), scene.light)
@@ -166,8 +160,8 @@ def frame_arrays(shot: Shot, scene: Scene, fragments: Fragments, log: tables.Bre
                     np.asarray(shot.look.dust_albedo, np.float32))
     air = ambient_light(scene.lattice, scene.points, now, shadow, veil, sky)
     samples = scene.renderer.draw_guides(scene.graph, given, shade)
-    age = tables.body_ages(shot, fragments, seeds, log, frame)
-    px = pixels_resolve(samples, pose, rows[:, :3].copy(), scene.rest, age)
+    age = tables.body_ages(shot, fragments, seeds, breaks.youngest(frame), frame)
+    px = pixels_resolve(samples, pose, given.poses[:, :3].copy(), given.bodies[:, :3].copy(), age)
     occlusion = ambient_occlusion(px.depth, px.normal, pose, shot.look.occlusion_radius, shot.look.occlusion)
     light, share = ambient_irradiance(air, sky, px.depth, px.normal, pose)
     solid = px.direct + px.ambient * light * occlusion[..., None]
@@ -201,11 +195,13 @@ def frame_rows(shot: Shot, fragments: Fragments, motion: tables.Frames, seeds: S
     return rows, now
 
 
-def frame_input(shot: Shot, scene: Scene, rows: np.ndarray, alive: np.ndarray, fragment_count: int, frame: int) -> FrameInput:
-    """Matrices and tables of one frame for the renderer."""
+def frame_input(shot: Shot, scene: Scene, fragments: Fragments, motion: tables.Frames, seeds: Seeds | None, debris: tables.Frames | None,
+                frame: int) -> tuple[FrameInput, tables.Poses]:
+    """Matrices and tables of one frame for the renderer, and the poses now."""
+    rows, poses = frame_rows(shot, fragments, motion, seeds, debris, frame)
+    rocks = tables.rock_choice(shot, seeds) if seeds is not None else np.zeros(0, np.int32)
+    instances = [fragments.count + 1 + np.flatnonzero(poses.alive & (rocks == shape)) for shape in range(scene.shapes)]
     now, before, after = (camera_pose(shot, f) for f in (frame, frame - 1, frame + 1))
-    pieces = np.flatnonzero(alive)
-    instances = [fragment_count + 1 + pieces[scene.choice[pieces] == shape] for shape in range(scene.shapes)]
     shift = np.eye(4)
     shift[:3, 3] = now.eye
     uniforms = {
@@ -213,7 +209,7 @@ def frame_input(shot: Shot, scene: Scene, rows: np.ndarray, alive: np.ndarray, f
         "axis": -now.turn[2], "pixel_angle": 2 / (now.projection[1, 1] * now.height * SAMPLES), "eye": now.eye,
         "eye_before": now.eye - before.eye, "eye_after": now.eye - after.eye, "eye_height": float(now.eye[1]), "ray": ray_matrix(now),
     }
-    return FrameInput(rows, instances, uniforms, scene.light @ shift)
+    return FrameInput(rows, tables.body_table(shot, fragments, seeds), instances, uniforms, scene.light @ shift), poses
 
 
 def clip_matrix(pose: Pose) -> np.ndarray:

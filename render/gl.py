@@ -122,24 +122,23 @@ class GuideRenderer(pyrender.Renderer):
         self._empty = GL.glGenVertexArrays(1)
         self._shot_uniforms: dict = {}
 
-    def open_shot(self, scene, width: int, height: int, shadow_size: int, bodies: np.ndarray, materials: np.ndarray,
-                  uniforms: dict) -> None:
-        """Set what stays for the whole shot: geometry, tables, sizes, light."""
-        limit = GL.glGetIntegerv(GL.GL_MAX_TEXTURE_BUFFER_SIZE)
-        if len(bodies) * 9 > limit:
-            raise MissingResource(f"{len(bodies)} bodies need {len(bodies) * 9} texels; this OpenGL offers {limit}: lower debris.limit")
+    def open_shot(self, scene, width: int, height: int, shadow_size: int, materials: np.ndarray, uniforms: dict) -> None:
+        """Set what stays for the whole shot: geometry, materials, sizes, light."""
         self._update_context(scene, 0)
         self._configure_targets(width, height)
         self._configure_shadow(shadow_size)
-        buffer_fill(self._body_buffer, bodies)
         buffer_fill(self._material_buffer, materials)
         self._shot_uniforms = uniforms
 
     def draw_shadow(self, scene, frame: FrameInput) -> None:
-        """Upload a frame's tables and draw its shadow map."""
+        """Upload a frame's tables and draw its shadow map. Raises MissingResource for more bodies than this OpenGL has room for."""
+        texels, limit = len(frame.bodies) * 9, GL.glGetIntegerv(GL.GL_MAX_TEXTURE_BUFFER_SIZE)
+        if texels > limit:
+            raise MissingResource(f"{len(frame.bodies)} bodies need {texels} texels; this OpenGL offers {limit}: lower debris.limit")
         for batch in ordered_batches(scene):
             if batch.instanced:
                 batch.set_instances(frame.instances[batch.order])
+        buffer_fill(self._body_buffer, frame.bodies.reshape(-1, 4))
         buffer_fill(self._pose_buffer, frame.poses)
         self._shadow_pass(ordered_batches(scene), frame)
 

@@ -1,6 +1,6 @@
 """A path-traced picture of one frame, pixel for pixel on our camera: the truth a refiner learns from and is measured by.
 
-In: Shot, Fragments, Motion (and Seeds with Debris), a frame, samples per pixel, a Python that has mitsuba. Out: (H, W, 3)
+In: Shot, Fragments, Motion (and Shed with Debris), a frame, samples per pixel, a Python that has mitsuba. Out: (H, W, 3)
 float32 linear radiance in the units of `solid`: same camera, sun, sky, poses and albedo. What it adds to the raster: light
 that bounces, a sun 0.53 degrees wide, exact occlusion. Mitsuba sees the flat base colour of each face; the weathering, finer
 than any mesh, is multiplied on afterwards as the ratio of the two raster albedos at the first hit, and haze is laid on by distance.
@@ -18,14 +18,14 @@ from pathlib import Path
 import numpy as np
 
 from render.camera import camera_pose, ray_of
-from render.draw import frame_input, frame_rows, scene_open
+from render.draw import frame_input, scene_open
 from render.scene_tables import Solid, body_poses, body_table, fragment_solid, material_table, rock_choice, rock_solids
 from render.sky import sky_of, sky_radiance
 from shot import hashing
 from shot.errors import MissingResource
 from shot.frames import arrays_pack, file_publish
 from shot.params import Shot
-from shot.results import Debris, Fragments, Motion, Seeds
+from shot.results import Debris, Fragments, Motion, Shed
 
 SUN_RADIUS = np.radians(0.266)
 SUNS = 8  # directions spread over the sun's disc
@@ -34,12 +34,12 @@ INSTALL_LINE = f"python -m venv mitsuba-env && mitsuba-env/bin/pip install mitsu
 
 
 def reference(shot: Shot, fragments: Fragments, motion: Motion, frame: int, spp: int, python: str | Path, out: Path,
-              seeds: Seeds | None = None, debris: Debris | None = None) -> np.ndarray:
+              shed: Shed | None = None, debris: Debris | None = None) -> np.ndarray:
     """Path-trace a frame into `out` (.npy) and return it. Raises MissingResource where `python` has no mitsuba."""
-    ratio, clear = detail_and_haze(shot, fragments, motion, seeds, debris, frame)
+    ratio, clear = detail_and_haze(shot, fragments, motion, shed, debris, frame)
     with tempfile.TemporaryDirectory() as folder:
         scene = Path(folder) / "scene.npz"
-        file_publish(scene, arrays_pack(scene_arrays(shot, fragments, motion, seeds, debris, frame, spp), 0))
+        file_publish(scene, arrays_pack(scene_arrays(shot, fragments, motion, shed, debris, frame, spp), 0))
         traced = Path(folder) / "traced.npy"
         interpreter_run(python, [str(Path(__file__).with_name("path_trace.py")), str(scene), str(traced)])
         radiance = np.load(traced)
@@ -70,11 +70,11 @@ def interpreter_run(python: str | Path, arguments: list[str]) -> None:
         raise RuntimeError(f"mitsuba failed ({done.returncode}): {done.stderr[-2000:]}")
 
 
-def scene_arrays(shot: Shot, fragments: Fragments, motion: Motion, seeds: Seeds | None, debris: Debris | None, frame: int,
+def scene_arrays(shot: Shot, fragments: Fragments, motion: Motion, shed: Shed | None, debris: Debris | None, frame: int,
                  spp: int) -> dict[str, np.ndarray]:
     """The scene that path_trace.py reads."""
     pose, sky = camera_pose(shot, frame), sky_of(shot.light)
-    vertex, face, colour = posed_triangles(shot, fragments, motion, seeds, debris, frame)
+    vertex, face, colour = posed_triangles(shot, fragments, motion, shed, debris, frame)
     return {
         "vertex": vertex, "face": face, "colour": colour, "eye": pose.eye, "target": pose.eye - pose.turn[2], "up": pose.turn[1],
         "fov": np.array(shot.camera.fov), "width": np.array(pose.width), "height": np.array(pose.height), "spp": np.array(spp),
@@ -106,9 +106,10 @@ def sky_map(sky, rows: int = 256) -> np.ndarray:
     return sky_radiance(sky, direction).astype(np.float32)
 
 
-def posed_triangles(shot: Shot, fragments: Fragments, motion: Motion, seeds: Seeds | None, debris: Debris | None,
+def posed_triangles(shot: Shot, fragments: Fragments, motion: Motion, shed: Shed | None, debris: Debris | None,
                     frame: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """World vertices (V, 3), faces (T, 3) and flat colours (T, 3) of fragments, living debris and ground, as drawn."""
+    seeds = shed.until(shot.first, frame) if shed is not None else None
     poses = body_poses(shot, fragments, motion, seeds, debris, frame)
     bodies = body_table(shot, fragments, seeds)
     materials = material_table(shot, fragments.material_name)
@@ -139,13 +140,13 @@ def posed(solid: Solid, body: np.ndarray, poses, bodies: np.ndarray, materials: 
     return vertex, solid.face.astype(np.int64), colour
 
 
-def detail_and_haze(shot: Shot, fragments: Fragments, motion: Motion, seeds: Seeds | None, debris: Debris | None,
+def detail_and_haze(shot: Shot, fragments: Fragments, motion: Motion, shed: Shed | None, debris: Debris | None,
                     frame: int) -> tuple[np.ndarray, np.ndarray]:
     """(H, W, 3) factor that brings flat colour to weathered colour seen through haze, and (H, W) share of haze-free light."""
-    scene = scene_open(shot, fragments, seeds, None)
+    scene = scene_open(shot, fragments, None, rocks=shed is not None)
     pose = camera_pose(shot, frame)
-    rows, now = frame_rows(shot, fragments, motion, seeds, debris, frame)
-    given = frame_input(shot, scene, rows, now.alive, fragments.count, frame)
+    seeds = shed.until(shot.first, frame) if shed is not None else None
+    given, _ = frame_input(shot, scene, fragments, motion, seeds, debris, frame)
     scene.renderer.draw_shadow(scene.graph, given)
     flat = scene.renderer.draw_guides(
         scene.graph, replace(given, uniforms=given.uniforms | {"detail": 0.0}), None).ambient[..., :3].copy()

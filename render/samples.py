@@ -26,6 +26,7 @@ class FrameInput:
     """What changes from frame to frame."""
 
     poses: np.ndarray  # (B, 9, 4) f32: rows now, before, after, see shaders/solid.vert
+    bodies: np.ndarray  # (B, 8) f32: see scene_tables.body_table
     instances: list[np.ndarray]  # bodies of each rock shape
     uniforms: dict  # name -> number or array, for every program
     light_clip: np.ndarray  # (4, 4) eye-relative world to shadow map, 0..1

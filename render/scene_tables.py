@@ -1,6 +1,6 @@
 """Per-body tables that shaders and post passes look up by id: materials, tones, poses, ages, rock shapes.
 
-In: Fragments, Seeds, and single frames of Motion and Debris. Out: float32 tables in the layouts of `shaders/`.
+In: Fragments, the Seeds shed so far, and single frames of Motion and Debris. Out: float32 tables in the layouts of `shaders/`.
 A body is anything with an id: body b has id b + 1, so fragments are bodies 0..F-1, the ground is body F and debris piece p
 is body F + 1 + p. Pure numpy. Debris pieces share a few hashed convex shapes; a piece's shape never changes over the shot.
 """
@@ -18,7 +18,7 @@ from scipy.spatial import ConvexHull
 from shot import hashing, rotation
 from shot.entering import entered
 from shot.params import Shot
-from shot.results import GROUND, Bonds, Fragments, Motion, Seeds
+from shot.results import GROUND, Bonds, Fragments, Seeds
 
 SURFACES = {"concrete": 1, "plain": 1, "brick": 2, "facade": 3, "steel": 0}  # pattern of outer faces, see shaders/weathering.glsl
 GROUND_SURFACE = 4
@@ -105,15 +105,15 @@ def body_poses(shot: Shot, fragments: Fragments, motion: Frames, seeds: Seeds | 
     linear[count] = np.eye(3)
     alive = np.zeros(len(linear) - count - 1, bool)
     if seeds is not None and debris is not None and len(alive):
-        pieces = debris.frame(clamped)
-        alive = pieces["alive"].astype(bool)
-        linear[count + 1:] = rotation.matrix(pieces["rotation"]) * np.asarray(seeds.radius, float)[:, None, None]
-        position[count + 1:] = pieces["position"]
-        if born is not None and np.any(late := born & ~alive):
+        pieces, radius = debris.frame(clamped), np.asarray(seeds.radius, float)[:, None, None]
+        there = np.arange(min(len(pieces["alive"]), len(alive)))  # an earlier frame holds fewer, a later one more
+        alive[there] = pieces["alive"][there]
+        linear[count + 1 + there] = rotation.matrix(pieces["rotation"][there]) * radius[there]
+        position[count + 1 + there] = pieces["position"][there]
+        if born is not None and len(late := np.flatnonzero(born & ~alive)):
             after = debris.frame(min(clamped + 1, shot.first + shot.frames - 1))
-            rows = count + 1 + np.flatnonzero(late)
-            linear[rows] = rotation.matrix(after["rotation"][late]) * np.asarray(seeds.radius, float)[late, None, None]
-            position[rows] = after["position"][late] - after["velocity"][late].astype(float) / shot.fps
+            linear[count + 1 + late] = rotation.matrix(after["rotation"][late]) * radius[late]
+            position[count + 1 + late] = after["position"][late] - after["velocity"][late].astype(float) / shot.fps
     return Poses(linear, position, alive)
 
 
@@ -125,33 +125,31 @@ def pose_rows(poses: Poses, eye: np.ndarray) -> np.ndarray:
     return rows
 
 
-@dataclass(frozen=True)
-class BreakLog:
-    """All bond breaks up to a frame, as (time, fragment) pairs; both sides of a bond are listed."""
+class Breaks:
+    """The log of broken bonds, read as far as it has been asked for: frames are mostly asked for in order."""
 
-    time: np.ndarray  # (2 K) f64 [s]
-    fragment: np.ndarray  # (2 K) i32
+    def __init__(self, shot: Shot, fragments: Fragments, bonds: Bonds, motion: Frames):
+        self._first, self._bonds, self._motion = shot.first, bonds, motion
+        self._youngest, self._next = np.full(fragments.count, -np.inf), shot.first
+
+    def youngest(self, frame: int) -> np.ndarray:
+        """(F) f64 [s] time of the last bond that each fragment lost until a frame, -inf for none."""
+        if frame < self._next - 1:
+            self._youngest[:], self._next = -np.inf, self._first
+        for late in range(self._next, frame + 1):
+            log = self._motion.frame(late)
+            bond = log["break_bond"].astype(np.int64)
+            for side in (self._bonds.fragment_a[bond], self._bonds.fragment_b[bond]):
+                np.maximum.at(self._youngest, side[side != GROUND], log["break_time"][side != GROUND])
+        self._next = max(self._next, frame + 1)
+        return self._youngest.copy()
 
 
-def break_log(shot: Shot, bonds: Bonds, motion: Motion, last: int) -> BreakLog:
-    """Read the break logs of the first frame to `last`."""
-    time, bond = [np.zeros(0)], [np.zeros(0, np.int64)]
-    for frame in range(shot.first, last + 1):
-        arrays = motion.frame(frame)
-        time.append(arrays["break_time"])
-        bond.append(arrays["break_bond"].astype(np.int64))
-    times, broken = np.concatenate(time), np.concatenate(bond)
-    fragment = np.concatenate([bonds.fragment_a[broken], bonds.fragment_b[broken]])
-    kept = fragment != GROUND
-    return BreakLog(np.concatenate([times, times])[kept], fragment[kept])
-
-
-def body_ages(shot: Shot, fragments: Fragments, seeds: Seeds | None, log: BreakLog, frame: int) -> np.ndarray:
-    """(B) f32 [s] since the youngest broken bond of a fragment, or since a piece was shed; AGE_NEVER if never."""
+def body_ages(shot: Shot, fragments: Fragments, seeds: Seeds | None, broken: np.ndarray, frame: int) -> np.ndarray:
+    """(B) f32 [s] since a fragment lost its last bond at the time `broken` (F), or since a piece was shed; AGE_NEVER if never."""
     now = (frame - shot.first) / shot.fps
     youngest = np.full(body_count(fragments, seeds), -np.inf)
-    past = log.time <= now + 1e-9
-    np.maximum.at(youngest, log.fragment[past], log.time[past])
+    youngest[: fragments.count] = broken
     if seeds is not None:
         youngest[fragments.count + 1:] = seeds.time
     return np.clip(now - youngest, 0, AGE_NEVER).astype(np.float32)

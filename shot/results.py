@@ -19,7 +19,7 @@ A static result is one dataclass of arrays with save(folder) and load(folder). A
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import ClassVar, Self
 
@@ -186,10 +186,9 @@ class Motion:
 
 
 @dataclass(frozen=True)
-class Seeds(Static):
-    """Secondary pieces and airborne dust of the whole shot, sorted by time. Masses obey one size law per event."""
+class Seeds:
+    """Secondary pieces and airborne dust that some frames shed, sorted by time. Masses obey one size law per event."""
 
-    ARRAYS: ClassVar[str] = "seeds"
     time: np.ndarray  # (P) f64 [s since the first frame]
     position: np.ndarray  # (P, 3) f32 [m]
     velocity: np.ndarray  # (P, 3) f32 [m/s]
@@ -207,10 +206,40 @@ class Seeds(Static):
     event_mass: np.ndarray  # (E) f64 [kg] pieces and dust shed by it
 
 
-class Debris:
-    """Streamed. Per frame: position (P, 3) f32, rotation (P, 4) f32, velocity (P, 3) f32, alive (P) bool (born by then).
+class Shed:
+    """Streamed. Per frame: the arrays of the Seeds that came since the frame before, spent (F) f64 [kg] shed by each fragment so far,
+    drawn () i64 pieces so far."""
 
-    P and order are those of Seeds. One-way coupled: pieces feel ground and fragments, not the reverse."""
+    def __init__(self, folder: FrameFolder):
+        self.folder = folder
+        self._known: tuple[range, Seeds] | None = None
+
+    def frame(self, frame: int) -> Seeds:
+        """What the time since the frame before has shed."""
+        arrays = self.folder.get_frame(frame)
+        return Seeds(**{field.name: arrays[field.name] for field in fields(Seeds)})
+
+    def until(self, first: int, last: int) -> Seeds:
+        """All that the frames first..last have shed. Piece p keeps its place when `last` grows."""
+        span, parts = range(first, last + 1), []
+        if self._known is not None and self._known[0].start == first and self._known[0].stop <= span.stop:
+            parts.append(self._known[1])
+            span = range(self._known[0].stop, span.stop)
+        parts += [self.frame(frame) for frame in span]
+        seeds = parts[0] if len(parts) == 1 else seeds_joined(parts)
+        self._known = range(first, last + 1), seeds
+        return seeds
+
+
+def seeds_joined(parts: Sequence[Seeds]) -> Seeds:
+    """Seeds of consecutive frames as one."""
+    return Seeds(**{field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Seeds)})
+
+
+class Debris:
+    """Streamed. Per frame: position (P, 3) f32, rotation (P, 4) f32, velocity (P, 3) f32, alive (P) bool (not ground up since).
+
+    P and order are those of all that was shed until the frame. One-way coupled: pieces feel ground and fragments, not the reverse."""
 
     def __init__(self, folder: FrameFolder):
         self.folder = folder

@@ -23,7 +23,7 @@ from shot.entering import entered
 from shot.errors import SimulationFailed
 from shot.frames import FrameFolder, FrameWriter
 from shot.params import Shot
-from shot.results import Dust, Fragments, Motion, Progress, Seeds
+from shot.results import Dust, Fragments, Motion, Progress, Seeds, Shed, seeds_joined
 from sim import air
 from sim.air import Grid, Pieces
 from sim.pressure import Levels, levels_make, pressure_solve
@@ -36,7 +36,7 @@ VECTORS = ("path", "new", "low", "high", "carried", "curl", "force", "piece", "m
 CHECKPOINT = 8  # frames between whole states; a resumed run repeats fewer than this
 
 
-def dust(shot: Shot, fragments: Fragments, motion: Motion, seeds: Seeds, folder: FrameFolder, frames: Sequence[int],
+def dust(shot: Shot, fragments: Fragments, motion: Motion, shed: Shed, folder: FrameFolder, frames: Sequence[int],
          progress: Progress) -> Dust:
     """Frames shot.first..max(frames) of the coarse dust, resuming after the frames that `folder` holds.
 
@@ -46,14 +46,14 @@ def dust(shot: Shot, fragments: Fragments, motion: Motion, seeds: Seeds, folder:
                         "settle": np.array(shot.dust.settle)})
     wanted = range(shot.first, max(frames, default=shot.first - 1) + 1)
     done = folder.frames_done(wanted)
-    boxes, source, work = boxes_of(fragments), source_of(seeds, grid, shot.dust.amount), work_make(grid)
+    boxes, work = boxes_of(fragments), work_make(grid)
     state = state_resume(folder, wanted[:done], grid) or state_make(grid, shot.dust.wind, shot.first - 1)
     before = motion.frame(state.frame) if state.frame >= shot.first else None
     for finished in wanted[:done]:
         progress(finished)
     with FrameWriter(folder, progress) as writer:
         for frame in range(state.frame + 1, wanted.stop):
-            after = motion.frame(frame)
+            after, source = motion.frame(frame), source_of(frame_seeds(shed, shot.first, frame), grid, shot.dust.amount)
             frame_step(shot, grid, boxes, source, entered(before or after, after, 1.0 / shot.fps), after, state, work, frame)
             before, state.frame = after, frame
             if frame - shot.first >= done:
@@ -135,12 +135,16 @@ def boxes_of(fragments: Fragments) -> Boxes:
     return Boxes(0.5 * (low + high), half, fragments.volume, np.minimum(1.0, fragments.volume / (8.0 * half.prod(1))))
 
 
+def frame_seeds(shed: Shed, first: int, frame: int) -> Seeds:
+    """What a frame emits: the frame after the first also what the first has shed, which has no time of its own; the first nothing."""
+    return seeds_joined([shed.frame(first), shed.frame(frame)]) if frame == first + 1 else shed.frame(frame)
+
+
 def source_of(seeds: Seeds, grid: Grid, amount: float) -> Source:
-    """The dust of the seeds in grid units, in order of time (ties keep their order)."""
-    order = np.argsort(seeds.dust_time, kind="stable")
-    place = (seeds.dust_position[order] - grid.origin) / grid.cell + 1.0
-    return Source(seeds.dust_time[order], place.astype(np.float32), np.ascontiguousarray(seeds.dust_velocity[order], np.float32),
-                  (seeds.dust_radius[order] / grid.cell).astype(np.float32), amount * seeds.dust_mass[order])
+    """The dust of the seeds in grid units."""
+    place = (seeds.dust_position - grid.origin) / grid.cell + 1.0
+    return Source(seeds.dust_time, place.astype(np.float32), np.ascontiguousarray(seeds.dust_velocity, np.float32),
+                  (seeds.dust_radius / grid.cell).astype(np.float32), amount * seeds.dust_mass)
 
 
 def state_make(grid: Grid, wind: tuple[float, float, float], frame: int) -> State:
@@ -194,7 +198,8 @@ def frame_arrays(grid: Grid, state: State, work: Work) -> dict[str, np.ndarray]:
 
 def frame_step(shot: Shot, grid: Grid, boxes: Boxes, source: Source, before: Mapping, after: Mapping, state: State, work: Work,
                frame: int) -> None:
-    """Advance from the end of the frame before to the end of `frame`; the first frame only settles the wind around the pieces."""
+    """Advance from the end of the frame before to the end of `frame`, emitting `source`; the first frame only settles the wind around
+    the pieces."""
     span = 1.0 / shot.fps
     start = (frame - 1 - shot.first) * span
     if frame == shot.first:
@@ -204,9 +209,8 @@ def frame_step(shot: Shot, grid: Grid, boxes: Boxes, source: Source, before: Map
     fastest = max(float(np.abs(face).max()) for face in (state.u, state.v, state.w))
     fastest = max(fastest, min(float(np.abs(after["position"] - before["position"]).max(initial=0.0)) / span, air.SPEED_MOST))
     steps = int(np.clip(np.ceil(fastest * span / (COURANT_AIR * grid.cell)), 1, STEPS_MOST))
-    # events before the first frame's end belong to the first step
-    edges = np.searchsorted(source.time, start + span * np.arange(steps + 1) / steps, side="right")
-    edges[0] = 0 if frame == shot.first + 1 else edges[0]
+    edges = np.searchsorted(source.time, start + span * np.arange(1, steps) / steps, side="right")
+    edges = np.concatenate([[0], edges, [len(source.time)]])
     for step in range(steps):
         pieces_lay(grid, pieces_at(grid, boxes, before, after, (step + 0.5) / steps, span), work)
         emit(grid, source, int(edges[step]), int(edges[step + 1]), state, work)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +25,14 @@ from shot.device import taichi_open
 from shot.frames import FrameFolder
 from shot.hashing import normal, uniform
 from shot.params import Shot
-from shot.results import Fragments, Motion, Seeds
+from shot.results import Fragments, Motion, Seeds, Shed
 from sim import air
 from sim.air import Grid
 from sim.dust import (
     State,
     boxes_of,
     frame_arrays,
+    frame_seeds,
     frame_step,
     grid_around,
     source_of,
@@ -57,22 +59,22 @@ def main(arguments: list[str]) -> None:
 def pairs_make(shot: Shot, folder: FrameFolder) -> None:
     """Run one collapse coarse and fine side by side and publish every frame."""
     with tempfile.TemporaryDirectory() as scratch:
-        fragments, motion, seeds = collapse(shot, Path(scratch))
+        fragments, motion, shed = collapse(shot, Path(scratch))
         whole = grid_around(fragments, shot.dust.cell, shot.dust.margin)
         low = whole.origin + 0.5 * whole.cell * (np.array(whole.shape) - CELLS) * np.array([1.0, 0.0, 1.0])
         coarse = Grid(low, whole.cell, (CELLS,) * 3)
         fine = Grid(low, whole.cell / FACTOR, (FACTOR * CELLS,) * 3)
         boxes = boxes_of(fragments)
-        run = [(grid, source_of(seeds, grid, 1.0), state_make(grid, shot.dust.wind, shot.first - 1), work_make(grid))
-               for grid in (coarse, fine)]
+        run = [(grid, state_make(grid, shot.dust.wind, shot.first - 1), work_make(grid)) for grid in (coarse, fine)]
         folder.put("grid", {"origin": coarse.origin, "cell": np.array(coarse.cell), "shape": np.array(coarse.shape, np.int32)})
         for frame in shot.frame_range:
             before, after = motion.frame(max(frame - 1, shot.first)), motion.frame(frame)
-            for grid, source, state, work in run:
-                frame_step(shot, grid, boxes, source, before, after, state, work, frame)
-            fine_guide(coarse, run[0][2], fine, run[1][2])
-            arrays = frame_arrays(coarse, run[0][2], run[0][3])
-            folder.put_frame(frame, {**arrays, "fine": fine.cells(run[1][2].mass).astype(np.float32)})
+            emitted = frame_seeds(shed, shot.first, frame)
+            for grid, state, work in run:
+                frame_step(shot, grid, boxes, source_of(emitted, grid, 1.0), before, after, state, work, frame)
+            fine_guide(coarse, run[0][1], fine, run[1][1])
+            arrays = frame_arrays(coarse, *run[0][1:])
+            folder.put_frame(frame, {**arrays, "fine": fine.cells(run[1][1].mass).astype(np.float32)})
 
 
 def shot_of(seed: int) -> Shot:
@@ -84,7 +86,7 @@ def shot_of(seed: int) -> Shot:
         "cell": 0.7 + 0.5 * u[2], "margin": 3.0, "wind": wind, "settle": 0.08, "buoyancy": 0.3, "turbulence": 1.0, "iterations": 60}})
 
 
-def collapse(shot: Shot, scratch: Path) -> tuple[Fragments, Motion, Seeds]:
+def collapse(shot: Shot, scratch: Path) -> tuple[Fragments, Motion, Shed]:
     """A stack of slabs in pieces that give way storey by storey, turn, fall to a heap and shed dust as they part and land."""
     seed, cell = shot.seed, shot.dust.cell
     u = uniform(seed, "pairs stack", np.arange(4))
@@ -101,7 +103,7 @@ def collapse(shot: Shot, scratch: Path) -> tuple[Fragments, Motion, Seeds]:
     axis = np.stack([normal(seed, f"pairs axis {a}", index) for a in range(3)], 1)
     axis /= np.linalg.norm(axis, axis=1, keepdims=True)
     turn = 0.8 * normal(seed, "pairs turn", index)
-    folder, g = FrameFolder(scratch), 9.81 * 0.8
+    folder, g = FrameFolder(scratch / "motion"), 9.81 * 0.8
     for frame in shot.frame_range:
         t = np.maximum((frame - shot.first) / shot.fps - start, 0.0)
         position = centre.copy()
@@ -124,7 +126,7 @@ def collapse(shot: Shot, scratch: Path) -> tuple[Fragments, Motion, Seeds]:
     order = np.argsort(time, kind="stable")
     radius = cell * (0.3 + 0.5 * uniform(seed, "pairs radius", number))
     seeds = dust_seeds(*(a[order] for a in (time, place, velocity, radius, mass)))
-    return fragments, Motion(folder), seeds
+    return fragments, Motion(folder), shed_write(FrameFolder(scratch / "shed"), seeds, shot)
 
 
 def fine_guide(coarse: Grid, above: State, fine: Grid, below: State) -> None:
@@ -171,6 +173,18 @@ def dust_seeds(time: np.ndarray, place: np.ndarray, velocity: np.ndarray, radius
         material=none.astype(np.int16), source=none.astype(np.int32), dust_time=time, dust_position=place.astype(np.float32),
         dust_velocity=velocity.astype(np.float32), dust_radius=radius.astype(np.float32), dust_mass=mass,
         event_energy=none, event_mass=none)
+
+
+def shed_write(folder: FrameFolder, seeds: Seeds, shot: Shot) -> Shed:
+    """Seeds of a whole shot, sorted by time, as the frames of a Shed: an event at a frame's own time belongs to it."""
+    edge = (np.arange(shot.frames) + 1e-6) / shot.fps
+    pieces, dust = np.searchsorted(seeds.time, edge), np.searchsorted(seeds.dust_time, edge)
+    for k, frame in enumerate(shot.frame_range):
+        rows = {"piece": slice(pieces[k - 1] if k else 0, pieces[k]), "dust": slice(dust[k - 1] if k else 0, dust[k])}
+        folder.put_frame(frame, {
+            field.name: getattr(seeds, field.name)[rows["dust" if field.name.startswith(("dust_", "event_")) else "piece"]]
+            for field in fields(Seeds)})
+    return Shed(folder)
 
 
 def boxes_fragments(centre: np.ndarray, size: np.ndarray) -> Fragments:

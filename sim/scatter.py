@@ -1,6 +1,6 @@
 """Scatter: the flight, bounce and rest of the small pieces that the collapse sheds.
 
-In: Seeds, Fragments, Motion; `shot.debris`, `shot.sim` (gravity, sleep_speed, sleep_time). Out: Debris frames.
+In: Shed, Fragments, Motion; `shot.debris`, `shot.sim` (gravity, sleep_speed, sleep_time). Out: Debris frames.
 A piece is a sphere of its own volume that feels gravity, air, the ground and the fragments; fragments do not feel it, nor do pieces
 feel each other, so every piece is computed alone and threads change nothing. Between two frames fragments move linearly, their
 rotation normalised-linearly; the kernels are in `sim/scatter_step.py`, one launch a frame.
@@ -22,7 +22,7 @@ from shot.entering import entered
 from shot.errors import ShotError, SimulationFailed
 from shot.frames import DamagedFile, FrameFolder, FrameWriter
 from shot.params import Shot
-from shot.results import Debris, Fragments, Motion, Progress, Seeds
+from shot.results import Debris, Fragments, Motion, Progress, Seeds, Shed
 from shot.rotation import matrix
 from sim.hull import QhullError, hull_faces
 from sim.scatter_step import ASLEEP, MOVING, grid_fill, scatter_frame
@@ -34,23 +34,24 @@ CHECKPOINT = 8  # frames between states; a resumed run repeats fewer than this
 
 
 def scatter(
-    shot: Shot, fragments: Fragments, motion: Motion, seeds: Seeds, folder: FrameFolder, frames: Sequence[int], progress: Progress
+    shot: Shot, fragments: Fragments, motion: Motion, shed: Shed, folder: FrameFolder, frames: Sequence[int], progress: Progress
 ) -> Debris:
-    """Motion of every piece of `seeds` in all frames up to the last of `frames`."""
+    """Motion of every piece that was shed, in all frames up to the last of `frames`."""
     last = max(frames)
-    done, state = _resume(shot, seeds, folder, last)
+    done, state = _resume(shot, folder, last)
     for frame in range(shot.first, done + 1):
         progress(frame)
     if done < last:
         taichi_ready()
         hulls = _Hulls(fragments)
-        drag = _drag(shot, fragments, seeds)
         poses = motion.frame(max(done, shot.first))
         with FrameWriter(folder, progress) as writer:
             for frame in range(done + 1, last + 1):
                 after = motion.frame(frame)
                 before, poses = entered(poses, after, 1.0 / shot.fps), after
-                _advance(shot, hulls, seeds, drag, before, poses, frame, state)
+                seeds = shed.until(shot.first, frame)
+                state = _joined(state, seeds)
+                _advance(shot, hulls, seeds, _drag(shot, fragments, seeds), before, poses, frame, state)
                 writer.put(frame, {name: array.copy() for name, array in _picture(state).items()})
                 if (frame - shot.first) % CHECKPOINT == 0 or frame == last:
                     writer.finish()  # a state speaks of frames that are there
@@ -58,28 +59,30 @@ def scatter(
     return Debris(folder)
 
 
-def _resume(shot: Shot, seeds: Seeds, folder: FrameFolder, last: int) -> tuple[int, dict[str, np.ndarray]]:
-    """Newest frame that can be gone on from (first - 1 for none) and the state behind it."""
+def _resume(shot: Shot, folder: FrameFolder, last: int) -> tuple[int, dict[str, np.ndarray]]:
+    """Newest frame that can be gone on from (first - 1 for none) and the state behind it (empty for none)."""
     try:
         state = {name: array.copy() for name, array in folder.get(STATE).items()}
         done = min(int(state.pop("frame")), last)
     except DamagedFile:
-        return shot.first - 1, _rest(seeds)
+        return shot.first - 1, {}
     wanted = range(shot.first, done + 1)
-    if folder.frames_done(wanted) < len(wanted) or len(state["phase"]) != len(seeds.time):
-        return shot.first - 1, _rest(seeds)
+    if folder.frames_done(wanted) < len(wanted):
+        return shot.first - 1, {}
     return done, state
 
 
-def _rest(seeds: Seeds) -> dict[str, np.ndarray]:
-    """State of P pieces before anything happened."""
-    n = len(seeds.time)
-    return {
-        "position": seeds.position.astype(np.float32), "rotation": np.tile([1, 0, 0, 0], (n, 1)).astype(np.float32),
-        "velocity": seeds.velocity.astype(np.float32), "spin": seeds.spin.astype(np.float32), "phase": np.zeros(n, np.int32),
+def _joined(state: dict[str, np.ndarray], seeds: Seeds) -> dict[str, np.ndarray]:
+    """The state with the pieces that `seeds` holds beyond it, as they were shed."""
+    new = slice(len(state["phase"]) if state else 0, None)
+    n = len(seeds.time[new])
+    born = {
+        "position": seeds.position[new], "rotation": np.tile([1, 0, 0, 0], (n, 1)).astype(np.float32),
+        "velocity": seeds.velocity[new], "spin": seeds.spin[new], "phase": np.zeros(n, np.int32),
         "calm": np.zeros(n, np.float32), "support": np.full(n, -1, np.int32), "held_position": np.zeros((n, 3), np.float32),
         "held_rotation": np.tile([1, 0, 0, 0], (n, 1)).astype(np.float32),
     }  # fmt: skip
+    return {name: np.concatenate([state[name], rows]) if state else rows.copy() for name, rows in born.items()}
 
 
 def _picture(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -126,7 +129,7 @@ def _advance(
 ) -> None:
     """Carry the state over one frame. The frame before the first has no length: pieces born at rest time appear where they are."""
     start = (frame - shot.first - 1) / shot.fps
-    if not len(seeds.time) or seeds.time[0] > start + 1.0 / shot.fps:
+    if not len(seeds.time):
         return
     x0, x1 = before["position"].astype(np.float32), now["position"].astype(np.float32)
     q1 = now["rotation"].astype(np.float32)

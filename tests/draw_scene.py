@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from shot import hashing
 from shot.frames import FrameFolder
 from shot.params import Camera, Look, Shot
-from shot.results import MEMBER_KINDS, Bonds, Debris, Dust, Fragments, Motion, Seeds
+from shot.results import MEMBER_KINDS, Bonds, Debris, Dust, Fragments, Motion, Seeds, Shed
 
 CUBE = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float) / 2
 CUBE_FACES = np.array([[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1], [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4],
@@ -69,14 +69,16 @@ def motion_of(folder: Path, first: int, position: np.ndarray, rotation: np.ndarr
     return Motion(frames)
 
 
-def debris_of(folder: Path, shot: Shot, count: int, spread: float = 6.0) -> tuple[Seeds, Debris]:
-    """Pieces hopping about the origin; piece p is born at frame first + p % 3."""
+def debris_of(folder: Path, shot: Shot, count: int, spread: float = 6.0) -> tuple[Shed, Debris]:
+    """Pieces hopping about the origin; a third of them is born at each of the first three frames."""
+    from sim.dust_pairs import shed_write
+
     index = np.arange(count)
     draws = [hashing.uniform(7, "test/debris", index, lane) for lane in range(8)]
     place = np.stack([spread * (draws[0] - 0.5), 0.2 + 2 * draws[1], spread * (draws[2] - 0.5)], 1)
     speed = np.stack([draws[3] - 0.5, 2 * draws[4], draws[5] - 0.5], 1)
     radius = (0.03 * (1 - draws[6]) ** -0.5).clip(max=0.25)
-    born = (index % 3) / shot.fps
+    born = (3 * index // count) / shot.fps
     zeros = np.zeros(0)
     seeds = Seeds(born, place.astype(np.float32), speed.astype(np.float32), np.zeros((count, 3), np.float32), radius.astype(np.float32),
                   np.ones(count, np.float32), (index % 2).astype(np.int16), np.zeros(count, np.int32), zeros, np.zeros((0, 3), np.float32),
@@ -84,10 +86,11 @@ def debris_of(folder: Path, shot: Shot, count: int, spread: float = 6.0) -> tupl
     frames = FrameFolder(folder)
     for frame in shot.frame_range:
         t = (frame - shot.first) / shot.fps
+        there = int(np.sum(born <= t + 1e-9))
         frames.put_frame(frame, {
-            "position": (place + speed * t).astype(np.float32), "rotation": np.tile(np.array([1, 0, 0, 0], np.float32), (count, 1)),
-            "velocity": speed.astype(np.float32), "alive": born <= t + 1e-9})
-    return seeds, Debris(frames)
+            "position": (place + speed * t).astype(np.float32)[:there], "velocity": speed.astype(np.float32)[:there],
+            "rotation": np.tile(np.array([1, 0, 0, 0], np.float32), (there, 1)), "alive": np.ones(there, bool)})
+    return shed_write(FrameFolder(folder / "shed"), seeds, shot), Debris(frames)
 
 
 def dust_of(folder: Path, shot: Shot, origin, cell: float, mass: np.ndarray, lower=(0, 0, 0)) -> Dust:

@@ -184,12 +184,12 @@ def test_whole_pixel_shift_moves_the_picture(drawn, taichi):
     """Orthographic camera, all pieces moved by (+7, +3) pixels: ids and albedo are the shifted ones exactly, motion is (7, 3)."""
     from dataclasses import replace
 
-    from render.draw import frame_input, frame_rows, scene_open
+    from render.draw import frame_input, scene_open
 
     shot, fragments, motion, *_ = drawn
-    scene = scene_open(shot, fragments, None, None)
-    rows, now = frame_rows(shot, fragments, motion, None, None, 1002)
-    given = frame_input(shot, scene, rows, now.alive, fragments.count, 1002)
+    scene = scene_open(shot, fragments, None, rocks=False)
+    given, _ = frame_input(shot, scene, fragments, motion, None, None, 1002)
+    rows = given.poses
     pose = camera_pose(shot, 1002)
     scale = 0.0625  # [m] a pixel, a power of two, so that the shift is exact
     ortho = np.diag([2 / (scale * pose.width), -2 / (scale * pose.height), -2 / 100, 1.0])
@@ -265,12 +265,12 @@ def flat_shot(**look) -> Shot:
                       camera=Camera(width=96, height=64, position=(0, 6, 10), target=(0, 0, 0)))
 
 
-def draw_one(shot: Shot, fragments: Fragments, tmp_path: Path, dust=None, seeds=None, debris=None) -> Mapping[str, np.ndarray]:
+def draw_one(shot: Shot, fragments: Fragments, tmp_path: Path, dust=None, shed=None, debris=None) -> Mapping[str, np.ndarray]:
     """Frame 1001 of a scene at rest."""
     from render.draw import draw
 
     motion = motion_of(tmp_path / "still", 1001, np.repeat(fragments.position[None], shot.frames, 0))
-    guides = draw(shot, fragments, bonds_of([]), motion, seeds, debris, dust, FrameFolder(tmp_path / "one"), [1001], progress_silent)
+    guides = draw(shot, fragments, bonds_of([]), motion, shed, debris, dust, FrameFolder(tmp_path / "one"), [1001], progress_silent)
     return guides.frame(1001)
 
 
@@ -397,21 +397,22 @@ def test_debris_is_drawn_when_born(taichi, tmp_path: Path):
 
     shot = shot_small()
     box = fragments_of([[30, 0, 30]], [[31, 1, 31]], np.array([0]))
-    seeds, debris = debris_of(tmp_path / "debris", shot, 300)
+    shed, debris = debris_of(tmp_path / "debris", shot, 300)
+    seeds = shed.until(shot.first, 1003)
     motion = motion_of(tmp_path / "still", 1001, np.repeat(box.position[None], 3, 0))
-    guides = draw(shot, box, bonds_of([]), motion, seeds, debris, None, FrameFolder(tmp_path / "g"), shot.frame_range, progress_silent)
+    guides = draw(shot, box, bonds_of([]), motion, shed, debris, None, FrameFolder(tmp_path / "g"), shot.frame_range, progress_silent)
     for frame in shot.frame_range:
         arrays = guides.frame(frame)
         pieces = np.unique(arrays["ids"])
         pieces = pieces[pieces >= box.count + 2] - box.count - 2
-        assert len(pieces) > 50 and np.all(pieces % 3 <= frame - 1001)
+        assert len(pieces) > 50 and np.all(pieces // 100 <= frame - 1001)
         where, depth = pixel_of(camera_pose(shot, frame), debris.frame(frame)["position"][pieces])
         for piece, at, z in zip(pieces, where, depth, strict=True):
             y, x = np.nonzero((arrays["ids"] == box.count + 2 + piece).any(-1))
             reach = 2.2 * seeds.radius[piece] / z * shot.camera.height / (2 * np.tan(np.radians(shot.camera.fov) / 2)) + 1.5
             assert np.hypot(x + 0.5 - at[0], y + 0.5 - at[1]).max() < reach
     arrays = guides.frame(1002)
-    new = (arrays["id"] >= box.count + 2) & ((arrays["id"] - box.count - 2) % 3 == 1)
+    new = (arrays["id"] >= box.count + 2) & ((arrays["id"] - box.count - 2) // 100 == 1)
     assert np.all(arrays["interior"][new] > 0)
     assert np.abs(arrays["motion_backward"][new]).max() < 3 and np.abs(arrays["motion_backward"][new]).max() > 0.05
 

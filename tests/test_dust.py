@@ -24,9 +24,11 @@ STILL = {"wind": (0.0, 0.0, 0.0), "turbulence": 0.0, "buoyancy": 0.0, "settle": 
 def run(path: Path, fragments, motion, seeds, frames: int, **dust) -> Dust:
     """The stage on a small box."""
     from sim.dust import dust as stage
+    from sim.dust_pairs import shed_write
 
     shot = Shot.model_validate({"frames": frames, "dust": {"cell": 1.0, "margin": 4.0, **dust}})
-    return stage(shot, fragments, motion, seeds, FrameFolder(path / "dust"), shot.frame_range, progress_silent)
+    shed = shed_write(FrameFolder(path / "shed"), seeds, shot)
+    return stage(shot, fragments, motion, shed, FrameFolder(path / "dust"), shot.frame_range, progress_silent)
 
 
 def pebble(path: Path, frames: int):

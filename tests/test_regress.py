@@ -72,7 +72,8 @@ def fake_run(loaded, frames, last, out, root=None, reporter=None, take=""):
         dust.folder.put_frame(frame, {"emitted": np.array(2.0 * shot.dust.amount)})
         drawn.folder.put_frame(frame, guides(shot, frame))
     drawn.folder.put("static", {"exposure": np.array(1.0)})
-    made = {"shatter": (fragments, SimpleNamespace(count=2)), "simulate": motion, "shed": seeds, "dust": dust, "draw": drawn}
+    shed = SimpleNamespace(until=lambda first, last: seeds)
+    made = {"shatter": (fragments, SimpleNamespace(count=2)), "simulate": motion, "shed": shed, "dust": dust, "draw": drawn}
     return SimpleNamespace(results=made, frames=sorted(frames), shot=shot, folder=out)
 
 

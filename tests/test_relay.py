@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from pipeline import relay
 from pipeline.digest import ROOT, file_digest
+from pipeline.progress import Quiet
 from pipeline.run import Run, run
 from shot.errors import FramesFailed
 from shot.load import Loaded, shot_load
@@ -71,27 +73,80 @@ def test_a_child_that_dies_is_one_error(alone: tuple[Path, Run], tmp_path: Path,
 
     with monkeypatch.context() as patch:
         patch.setattr(relay.Relay, "go", killed)
-        with pytest.raises(FramesFailed, match="scatter, upsample"):
+        with pytest.raises(FramesFailed, match="shed, scatter, dust, upsample"):
             run(tiny(), last="draw", out=tmp_path / "take", root=tmp_path / "cache")
     run(tiny(), last="draw", out=tmp_path / "take", root=tmp_path / "cache")
     assert files(tmp_path / "cache") == files(alone[0] / "cache")
 
 
 def test_first_picture_comes_before_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The child that draws delivers a preview's first frame before it is told to make the others."""
+    """The child that draws delivers a preview's first frame before the simulation is through with the fifth."""
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     take, there = tmp_path / "take", []
-    begin = relay.Relay.go
 
-    def late(self: relay.Relay, *given):
-        self.join()  # a real shot simulates for much longer than this takes
-        there.extend(take.rglob("*.[0-9]*.png"))
-        return begin(self, *given)
+    class Patient(Quiet):
+        """Lets the simulation wait for the picture after its fifth frame: a real shot simulates for much longer."""
 
-    monkeypatch.setattr(relay.Relay, "go", late)
-    run(tiny(), out=take, root=tmp_path / "cache", picture_first=True)
+        def advance(self, frame: int) -> None:
+            until = time.monotonic() + 60.0
+            while frame == 1005 and not there and time.monotonic() < until:
+                there.extend(take.rglob("*.[0-9]*.png"))
+                time.sleep(0.05)
+
+        def beside(self) -> Quiet:
+            return Quiet()
+
+    run(tiny(), out=take, root=tmp_path / "cache", picture_first=True, reporter=Patient())
     assert [path.name.split(".")[-2] for path in there] == ["1001"]
     assert len(list(take.rglob("*.[0-9]*.png"))) == 26
+
+
+def test_all_stages_follow_the_simulation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Every stage up to the drawing finishes frames while the simulation still has some to make."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    cache, seen = tmp_path / "cache", set()
+
+    class Patient(Quiet):
+        """Lets the simulation wait for the others after its fifteenth frame."""
+
+        def advance(self, frame: int) -> None:
+            until = time.monotonic() + 60.0
+            while frame == 1015 and len(seen) < 5 and time.monotonic() < until:
+                seen.update({path.parent.parent.name for path in cache.glob("*/*.partial/frame.1010.digest")} - {"simulate"})
+                time.sleep(0.05)
+
+        def beside(self) -> Quiet:
+            return Quiet()
+
+    run(tiny(), last="draw", out=tmp_path / "take", root=cache, reporter=Patient())
+    assert seen == {"shed", "scatter", "dust", "upsample", "draw"}
+
+
+def test_a_result_that_is_damaged_meanwhile_is_mended(alone: tuple[Path, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A child that meets a damaged frame of a finished result stops; the parent goes on alone, mends it, and ends with the same bytes."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    cache = tmp_path / "cache"
+    shutil.copytree(alone[0] / "cache", cache)
+    for stage in ("dust", "draw"):
+        shutil.rmtree(cache / stage)
+    begin, lines = relay.Relay.go, []
+
+    def damaged(self: relay.Relay, *given):
+        victim = next((cache / "simulate").glob("*/frame.1012.npz"))
+        victim.write_bytes(victim.read_bytes()[:-20])
+        return begin(self, *given)
+
+    class Told(Quiet):
+        def line(self, text: str) -> None:
+            lines.append(text)
+
+        def beside(self) -> Quiet:
+            return self
+
+    monkeypatch.setattr(relay.Relay, "go", damaged)
+    run(tiny(), last="draw", out=tmp_path / "take", root=cache, reporter=Told())
+    assert any("frame.1012.npz" in line and "making it again" in line for line in lines)
+    assert files(cache) == files(alone[0] / "cache")
 
 
 def children(parent: int) -> list[int]:

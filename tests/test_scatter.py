@@ -40,13 +40,15 @@ def seeds_of(position, velocity, radius: ArrayLike = 0.02, time: ArrayLike = 0.0
 
 def run(path: Path, fragments: Fragments, motion: Motion, seeds: Seeds, frames: int, resume: bool = False, **debris) -> Debris:
     """Scatter into path/debris."""
+    from sim.dust_pairs import shed_write
     from sim.scatter import scatter
 
     shot = Shot.model_validate({"debris": debris, "frames": frames})
     folder = FrameFolder(path / "debris")
     if not resume:
         assert not list(folder.path.iterdir())
-    return scatter(shot, fragments, motion, seeds, folder, shot.frame_range, progress_silent)
+    shed = shed_write(FrameFolder(path / "shed"), seeds, shot)
+    return scatter(shot, fragments, motion, shed, folder, shot.frame_range, progress_silent)
 
 
 def still(path: Path, fragments: Fragments, frames: int) -> Motion:
@@ -210,12 +212,12 @@ def test_nothing_ends_inside(taichi, tmp_path):
     debris = run(tmp_path, fragments, motion, seeds, 90)
     for frame in (1010, 1030, 1050, 1090):
         now = debris.frame(frame)
-        alive = now["alive"]
+        alive = np.flatnonzero(now["alive"])
         assert (now["position"][alive, 1] > seeds.radius[alive] - 2e-4).all()
         assert inside(fragments, motion.frame(frame), now["position"][alive], seeds.radius[alive]).max() < 2e-4
     assert debris.frame(1090)["alive"].mean() > 0.85
     assert np.mean(np.linalg.norm(debris.frame(1090)["velocity"], axis=1) < 0.05) > 0.9
-    assert np.array_equal(debris.frame(1001)["alive"], seeds.time <= 0)
+    assert [len(debris.frame(frame)["alive"]) for frame in (1001, 1010, 1090)] == [np.sum(seeds.time <= t / 24) for t in (0, 9, 89)]
 
 
 def test_resume_is_identical(taichi, tmp_path):
@@ -239,7 +241,8 @@ def test_pieces_are_independent(taichi, tmp_path):
     few = Seeds(**{k: (v[keep] if len(v) == 200 else v) for k, v in vars(seeds).items()})
     one, other = run(tmp_path, fragments, motion, seeds, 30), run(tmp_path / "few", fragments, motion, few, 30)
     for frame in (1005, 1020, 1030):
-        assert np.array_equal(one.frame(frame)["position"][keep], other.frame(frame)["position"])
+        a, b = one.frame(frame)["position"], other.frame(frame)["position"]
+        assert len(b) and np.array_equal(a[keep[keep < len(a)]], b)
 
 
 def test_threads_and_no_pieces(taichi, tmp_path):

@@ -11,11 +11,11 @@ from scipy import integrate, stats
 
 from neural import size_law
 from neural.shed import seeds_make, shed
-from neural.shed_log import Events, events_read
+from neural.shed_log import Events, frame_events
 from shot.frames import FrameFolder
 from shot.hashing import uniform
 from shot.params import Shot
-from shot.results import GROUND, Seeds, progress_silent
+from shot.results import GROUND, Bonds, Fragments, Motion, Seeds, Shed, progress_silent
 
 FPS = 24.0
 
@@ -50,6 +50,13 @@ def log_frames(rng: np.random.Generator, fragment_count: int, events: int) -> li
     return frames
 
 
+def events_read(motion: Motion, fragments: Fragments, bonds: Bonds, frames: range) -> Events:
+    """The events of several frames."""
+    pairs = [(motion.frame(max(frame - 1, 1001)), motion.frame(frame), (frame - 1002) / FPS) for frame in frames]
+    parts = [frame_events(before, now, fragments, bonds, Shot().debris, start, FPS) for before, now, start in pairs]
+    return Events(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Events)})
+
+
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory):
     """Forty boxes of two materials and some 200 events: fragments, bonds, motion and events."""
@@ -57,8 +64,7 @@ def scene(tmp_path_factory):
     fragments = boxes(np.zeros((40, 3)), rng.uniform(0.4, 1.5, (40, 3)), material=("concrete", "brick"))
     bonds = chain(fragments)
     motion = motion_write(tmp_path_factory.mktemp("motion"), log_frames(rng, 40, 80))
-    events = events_read(motion, fragments, bonds, Shot().debris, range(1001, 1004), 1001, FPS, progress_silent)
-    return fragments, bonds, motion, events
+    return fragments, bonds, motion, events_read(motion, fragments, bonds, range(1001, 1004))
 
 
 @pytest.mark.parametrize("fractal", [1.9, 2.0, 2.5, 2.89])
@@ -158,7 +164,7 @@ def test_points_of_a_hit_are_one_event(tmp_path):
             "impact_velocity": [[1, -3, 0]] * n,
         }  # fmt: skip
         motion = motion_write(tmp_path / name, [frame_arrays(fragments.position), frame_arrays(fragments.position, **log)])
-        events = events_read(motion, fragments, chain(fragments), Shot().debris, range(1001, 1003), 1001, FPS, progress_silent)
+        events = events_read(motion, fragments, chain(fragments), range(1001, 1003))
         seen.append((events, seeds_make(Shot(), fragments, events)[0]))
     (one, shed_one), (eight, shed_eight), (two, _) = seen
     assert (one.count, eight.count, two.count) == (1, 1, 2)
@@ -218,7 +224,7 @@ def test_one_event_does_not_change_the_others(scene):
 
 
 def test_limit_keeps_the_mass(scene):
-    """With a limit, at most that many entries remain and carry the mass of the shot; the largest pieces keep weight 1."""
+    """With a limit, at most that many entries remain and carry the mass of all; the largest pieces keep weight 1."""
     fragments, _, _, events = scene
     free, free_event = seeds_make(shot_with(limit=1000000), fragments, events)
     limit = len(free.time) // 2
@@ -267,20 +273,54 @@ def test_place_and_direction(scene):
 
 
 def test_stage_resumes_and_repeats(scene, tmp_path):
-    """The stage gives sorted seeds, reads back its own result, and a second folder gets the same bytes."""
+    """The stage gives sorted seeds; made frame by frame, gone on with, or at once, they are the same bytes."""
     fragments, bonds, motion, _ = scene
-    first, second = FrameFolder(tmp_path / "a"), FrameFolder(tmp_path / "b")
-    seeds = shed(Shot(), fragments, bonds, motion, first, range(1001, 1004), progress_silent)
-    again = shed(Shot(), fragments, bonds, motion, first, range(1001, 1004), progress_silent)
-    shed(Shot(), fragments, bonds, motion, second, range(1001, 1004), progress_silent)
-    assert (np.diff(seeds.time) >= 0).all() and (np.diff(seeds.dust_time) >= 0).all()
-    assert all(np.array_equal(getattr(seeds, f.name), getattr(again, f.name)) for f in fields(Seeds))
-    assert (first.path / "seeds.npz").read_bytes() == (second.path / "seeds.npz").read_bytes()
+    once, parts, shot = FrameFolder(tmp_path / "a"), FrameFolder(tmp_path / "b"), shot_with(share=1e-5, efficiency=10.0, limit=500)
+    seeds = shed(shot, fragments, bonds, motion, once, range(1001, 1004), progress_silent).until(1001, 1003)
+    for frame in (1001, 1002, 1003, 1003):
+        shed(shot, fragments, bonds, motion, parts, [frame], progress_silent)
+    assert len(seeds.time) and (np.diff(seeds.time) >= 0).all() and (np.diff(seeds.dust_time) >= 0).all()
+    for frame in (1001, 1002, 1003):
+        assert (once.path / f"frame.{frame}.npz").read_bytes() == (parts.path / f"frame.{frame}.npz").read_bytes()
+
+
+def test_spent_and_drawn_count_over_frames(scene, tmp_path):
+    """`spent` sums to the mass shed and binds at debris.share across frames; a frame takes its part of what is left of the limit."""
+    fragments, bonds, motion, _ = scene
+    share, limit, folder = 1e-5, 500, FrameFolder(tmp_path / "a")
+
+    def made(folder: FrameFolder, **debris) -> Shed:
+        return shed(shot_with(efficiency=10.0, **debris), fragments, bonds, motion, folder, [1003], progress_silent)
+
+    result, free = made(folder, share=share, limit=limit), made(FrameFolder(tmp_path / "b"), share=1.0, limit=10**6)
+    spent = folder.get_frame(1003)["spent"]
+    assert spent.sum() == pytest.approx(result.until(1001, 1003).event_mass.sum(), rel=1e-12)
+    assert spent.max() / fragments.mass[spent.argmax()] <= share * (1 + 1e-12)
+    assert free.frame(1003).event_mass.sum() > 2 * result.frame(1003).event_mass.sum()
+    drawn = 0
+    for frame in (1001, 1002, 1003):
+        count = len(result.frame(frame).time)
+        assert count <= np.ceil((limit - drawn) * (1 - np.exp(-1 / (1.5 * 24)))) <= len(free.frame(frame).time) or frame == 1001
+        drawn += count
+    assert int(folder.get_frame(1003)["drawn"]) == drawn
+
+
+def test_until_grows_in_place(scene, tmp_path):
+    """Seeds until a frame begin with those until every earlier one, whichever was asked for first."""
+    fragments, bonds, motion, _ = scene
+    result = shed(Shot(), fragments, bonds, motion, FrameFolder(tmp_path / "a"), [1003], progress_silent)
+    whole = result.until(1001, 1003)
+    for last in (1002, 1003, 1001):
+        part = result.until(1001, last)
+        for name in ("time", "radius", "dust_mass"):
+            assert np.array_equal(getattr(whole, name)[: len(getattr(part, name))], getattr(part, name))
+    assert len(result.until(1001, 1002).time) < len(whole.time)
 
 
 def test_nothing_happens(tmp_path):
     """A shot without events sheds nothing and fails nowhere."""
     fragments = boxes(np.zeros((3, 3)), np.ones((3, 3)))
     motion = motion_write(tmp_path / "motion", [frame_arrays(np.zeros((3, 3)))] * 2)
-    seeds = shed(Shot(), fragments, chain(fragments), motion, FrameFolder(tmp_path / "out"), range(1001, 1003), progress_silent)
+    folder = FrameFolder(tmp_path / "out")
+    seeds = shed(Shot(), fragments, chain(fragments), motion, folder, range(1001, 1003), progress_silent).until(1001, 1002)
     assert len(seeds.time) == 0 and len(seeds.event_mass) == 0
