@@ -169,20 +169,22 @@ def living(process: int) -> bool:
         return False
 
 
-def test_children_die_with_a_killed_parent(tmp_path: Path):
-    """kill -9 of the run: none of its processes is left a few seconds later."""
+def test_kill_of_the_run(alone: tuple[Path, Run], tmp_path: Path):
+    """kill -9 while all stages are at work: none of its processes is left a few seconds later; running again ends with the same bytes."""
     sets = [word for value in QUICK for word in ("-s", value)]
     command = [sys.executable, "-P", str(ROOT / "cli.py"), "run", str(TINY), *sets, "-o", str(tmp_path / "take")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "DEMOLISH_CACHE": str(tmp_path / "cache")}
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     until = time.monotonic() + 120.0
-    while len(children(process.pid)) < 3 and process.poll() is None and time.monotonic() < until:  # multiprocessing's tracker is one
-        time.sleep(0.05)
+    while not list(tmp_path.glob("cache/draw/*.partial/frame.1004.digest")) and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.02)
     born = children(process.pid)
     process.kill()
     process.wait()
-    assert len(born) >= 3
+    assert len(born) == 3 and list(tmp_path.glob("cache/draw/*.partial"))  # two children and multiprocessing's tracker
     until = time.monotonic() + 60.0
     while any(living(one) for one in born) and time.monotonic() < until:
         time.sleep(0.1)
     assert not any(living(one) for one in born)
+    run(tiny(), last="draw", out=tmp_path / "take", root=tmp_path / "cache")
+    assert files(tmp_path / "cache") == files(alone[0] / "cache")
