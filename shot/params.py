@@ -316,7 +316,7 @@ class Debris(Table):
     visible: float = param(0.02, "m", "smallest piece that is drawn as a solid", ge=0.002, le=0.5)
     dust_below: float = param(1e-4, "m", "pieces smaller than this become airborne dust", ge=1e-6, le=1e-2)
     size_min: float = param(1e-5, "m", "finest size of the size law; smaller spends the energy on dust", ge=1e-7, le=1e-3)
-    limit: int = param(20000, "", "most pieces in a shot, two thirds of what is left of them in any 1.5 s; the rest is carried as weight", ge=0, le=1000000)
+    limit: int = param(20000, "", "most pieces in a shot, spent over some seconds; the rest is carried as weight", ge=0, le=1000000)
     spread: float = param(0.5, "", "random speed against the relative speed of the crack's faces", ge=0, le=5)
     kinetic_share: float = param(0.1, "", "most of an event's energy that flies away with its debris", ge=0, le=1)
     bounce: Fraction = param(0.25, "", "speed kept when a piece hits ground or rubble")
