@@ -6,9 +6,9 @@ since the first frame, each computed by its own means and none as a remainder; `
     kinetic + potential + elastic + friction + contact + fracture + crushing + integrator = work + residual
 
 Elastic energy is that of the lattice under its loads. The rigid bodies do not sink by their elastic millimetres, so elastic energy has
-no counterpart in `potential` and shows in the residual, as does the sway that a part loses when it comes loose. Crushing is what contact
-points take while they yield; fracture is the cracks' own energy and what hinges took and do not hold. Bonds that fail in compression book
-nothing: what crushes there is booked where the pieces press on each other.
+no counterpart in `potential` and shows in the residual. The sway that a part takes along when it comes loose is work of the loads.
+Crushing is what contact points take while they yield; fracture is the cracks' own energy and what hinges took and do not hold. Bonds
+that fail in compression book nothing: what crushes there is booked where the pieces press on each other.
 """
 
 from __future__ import annotations

@@ -122,6 +122,43 @@ def load_changed(
     return (force > NOTICE_LOAD * capacity) | (held & noticed[label])
 
 
+def sway_given(
+    sway: np.ndarray, fragments: Fragments, old: np.ndarray, old_free: np.ndarray, new: np.ndarray, new_free: np.ndarray
+) -> np.ndarray:
+    """(F, 6) of the sway (F, 6) in clusters `old` (F), the rigid motion that the clusters `new` (F) take along where they come loose.
+
+    What hangs together moves as one only in the mean; a part that comes loose goes on with its own. Zero where nothing changed. The parts
+    of a free cluster get no momentum in sum; what was held has it from the ground."""
+    moving = np.any(sway != 0.0, axis=1)
+    loose = new_free & ((np.bincount(new, minlength=len(new))[new] != np.bincount(old, minlength=len(old))[old]) | (old_free != new_free))
+    rows = np.flatnonzero(wake(new, np.logical_and(loose, moving)))
+    given = np.zeros_like(sway)
+    if len(rows):
+        own = sway - _rigid(sway, fragments, old, old_free, np.flatnonzero(wake(old, moving)))
+        given[rows] = _rigid(own, fragments, new, new_free, rows)[rows]
+    return given
+
+
+def body_motion(motion: np.ndarray, label: np.ndarray, mass: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Bodies (n) that a rigid motion (F, 6) moves, velocity (n, 3) of their centres and spin (n, 3), in rest axes."""
+    body = np.unique(label[motion.any(axis=1)])
+    weight = np.bincount(label, mass, minlength=len(label))[body, None]
+    v = np.stack([np.bincount(label, mass * motion[:, k], minlength=len(label))[body] for k in range(3)], axis=1) / weight
+    return body, v, motion[body, 3:]
+
+
+def _rigid(motion: np.ndarray, fragments: Fragments, label: np.ndarray, free: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """(F, 6) rigid motion of the free clusters among `rows`, which holds clusters whole."""
+    rows = rows[np.argsort(label[rows], kind="stable")]
+    start = np.flatnonzero(np.diff(label[rows], prepend=-1))
+    mass = np.zeros((len(rows), 6, 6))
+    mass[:, :3, :3] = fragments.mass[rows, None, None] * np.eye(3)
+    mass[:, 3:, 3:] = fragments.inertia[rows]
+    out = np.zeros_like(motion)
+    out[rows] = rigid_part(fragments.position[rows], mass, start, free[rows][start], np.einsum("nij,nj->ni", mass, motion[rows]))
+    return out
+
+
 def respond(
     lattice: Lattice, elastic: Elastic, label: np.ndarray, held: np.ndarray, inside: np.ndarray, wanted: np.ndarray,
     load: np.ndarray, h: float, sim: Sim, dynamic: bool, answers: Sequence[Response] = (),
@@ -139,7 +176,7 @@ def respond(
     rows = system.fragment
     free = ~held[rows[system.start]]
     position, M = lattice.position[rows], system.M
-    # a part that came loose keeps its own strain, not the sway it had with the rest
+    # a part that came loose keeps its own strain; its share of the sway it had with the rest is now its body's motion
     u0 = elastic.u[rows] - rigid_part(position, M, system.start, free, system.inertial(elastic.u[rows]))
     v0 = elastic.v[rows] - rigid_part(position, M, system.start, free, system.inertial(elastic.v[rows]))
     full = elastic.u.copy()

@@ -21,11 +21,11 @@ from sim.event import bonds_cut, push, strength_left
 from sim.ground_motion import ground_acceleration
 from sim.joint import Joints, joints_read, joints_set
 from sim.record import Broken, breaks_of, crushes_of, impacts_of
-from sim.respond import Response, accept, body_loads, contact_loads, load_changed, respond, wake
+from sim.respond import Response, accept, body_loads, body_motion, contact_loads, load_changed, respond, sway_given, wake
 from sim.solve import contact_step
 from sim.state import contacts_read, state_restore, state_snapshot
 from sim.stress import bond_strains, lattice_soften
-from sim.world import bodies_rouse, bodies_split, energy_read, forces_read, fragments_read
+from sim.world import bodies_kick, bodies_rouse, bodies_split, energy_read, forces_read, fragments_read
 
 HINGE_SHARE = 1 / 3  # of each yield force: the joint's rows yield one by one, and |N|/N_y + |M1|/M1_y + |M2|/M2_y must stay below 1
 
@@ -39,10 +39,11 @@ def step(c: Collapse) -> bool:
         c.step += 1
         return False
     hinges_tear(c, broken)  # bars that were bent or pulled too far
-    regroup(c)  # what hangs together now is one body
+    given, kicked = regroup(c)  # what hangs together now is one body
+    c.elastic.v -= given
     driven = drive(c)  # pushes, ground motion, blasts; colliders get their speed
     state_snapshot(c.world)
-    answers, asked, regrouped = [], c.elastic.load.copy(), True
+    answers, asked, regrouped, again = [], c.elastic.load.copy(), True, 0.0
     c.touched |= c.elastic.lively
     for round_ in range(c.rounds + 1):
         if regrouped:
@@ -60,8 +61,9 @@ def step(c: Collapse) -> bool:
         regrouped = apart(c)
         if regrouped:
             state_restore(c.world)
-            regroup(c)
+            _, again = regroup(c)
     settle(c, answers, load)
+    c.ledger.add(work=kicked + again)  # that loads had done on the sway
     write_down(c, broken)
     c.step += 1
     come_in(c)  # bodies whose moment it is
@@ -91,15 +93,20 @@ def hinges_tear(c: Collapse, broken: Broken) -> None:
     part(c, joints.bond[torn].astype(np.int64), broken)
 
 
-def regroup(c: Collapse) -> None:
-    """Give the solver the bodies and joints that the bonds make now."""
+def regroup(c: Collapse) -> tuple[np.ndarray, float]:
+    """Give the solver the bodies and joints that the bonds make now; the sway (F, 6) that those took along which came loose, and its
+    energy [J]."""
+    old, old_free = c.world.label, ~c.world.fixed
     c.label, c.held = clusters(c.bonds, c.breakage.state, c.fragments.count)
     c.inside = bonds_inside(c.bonds, c.breakage.state, c.label, c.held)
     bodies_split(c.world, c.label, c.held | fixed_at(c.entries, c.step, c.fragments.count))
+    given = sway_given(c.elastic.v, c.fragments, old, old_free, c.label, ~c.world.fixed)
+    kicked = bodies_kick(c.world, *body_motion(given, c.label, c.fragments.mass)) if given.any() else 0.0
     hinge = hinges_between(c.bonds, c.breakage.state, c.inside)
     if not np.array_equal(hinge, c.hinge):
         c.hinge = hinge
         joints_set(c.world, joints_of(c, hinge))
+    return given, kicked
 
 
 def joints_of(c: Collapse, bond: np.ndarray) -> Joints:

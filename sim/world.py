@@ -220,6 +220,21 @@ def bodies_split(world: World, label: np.ndarray, fixed: np.ndarray) -> None:
     _bodies_group(world, changed, x, q, v, w, state)
 
 
+def bodies_kick(world: World, body: np.ndarray, dv: np.ndarray, dw: np.ndarray) -> float:
+    """Add velocities dv [m/s] and dw [rad/s] (n, 3), in their own axes, to some bodies (n) that are free; the energy [J] it takes."""
+    a = world.body.array
+    v, w, spin = (column_read(a[name]) for name in ("v", "w", "spin"))
+    mass, q = column_read(a["mass"])[body, None].astype(float), column_read(a["q"])[body].astype(float)
+    dv, dw = rotate(q, dv), rotate(q, dw)
+    turn = _spin(column_read(a["inertia"])[body].astype(float), q, dw)
+    given = np.sum(mass * dv * (v[body] + 0.5 * dv)) + np.sum(turn * (w[body] + 0.5 * dw))
+    v[body], w[body], spin[body] = v[body] + dv, w[body] + dw, spin[body] + turn
+    for name, rows in (("v", v), ("v_before", v), ("w", w), ("spin", spin)):
+        column_write(a[name], rows)
+    world.still = None
+    return float(given)
+
+
 def _segment_mean(label: np.ndarray, weight: np.ndarray, value: np.ndarray) -> np.ndarray:
     """Weighted mean of value (F, k) over each label, in slots; zero elsewhere."""
     total = np.bincount(label, weight, minlength=len(label))
