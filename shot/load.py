@@ -54,6 +54,7 @@ def shot_load(name: str | Path, overrides: Sequence[str] = (), bundled: Path | N
         shot = Shot.model_validate(values)
     except ValidationError as error:
         raise ShotError(_sentence(error, origin, str(path))) from None
+    _mesh_is_there(shot, path, origin)
     _events_in_time(shot, origin, str(path))
     return Loaded(shot, path, tuple(overrides))
 
@@ -200,6 +201,15 @@ def _place(origin: dict[str, Origin], key: str, path: str) -> Origin:
         if found := origin.get(".".join(parts[:depth])):
             return found
     return next((of for leaf, of in origin.items() if leaf.startswith(f"{key}.")), Origin(0, path))
+
+
+def _mesh_is_there(shot: Shot, path: Path, origin: dict[str, Origin]) -> None:
+    """Refuse a mesh file that is not there, with the nearest of those beside it."""
+    file = path.parent / shot.building.file
+    if shot.building.kind == "mesh" and not file.is_file():
+        near = nearest(file.name, [beside.name for beside in file.parent.glob("*")])
+        place = _place(origin, "building.file", str(path)).place
+        raise ShotError(f"{place}: building.file = {shot.building.file!r}: no such file in {file.parent.resolve()}{near}")
 
 
 def _events_in_time(shot: Shot, origin: dict[str, Origin], path: str) -> None:

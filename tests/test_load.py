@@ -32,6 +32,7 @@ def test_layers_in_order(tmp_path: Path):
 def test_mesh_path_of_a_parent_stays_beside_the_parent(tmp_path: Path):
     """A relative mesh file inherited through `extends` is read beside the file that named it."""
     (tmp_path / "lib").mkdir()
+    write(tmp_path / "lib", "house.glb", "")
     write(tmp_path / "lib", "house.toml", '[building]\nkind = "mesh"\nfile = "house.glb"\n')
     path = write(tmp_path, "mine.toml", 'extends = "lib/house"\n')
     assert shot_load(path).shot.building.file == str((tmp_path / "lib" / "house.glb").resolve())
@@ -66,6 +67,7 @@ def test_mesh_path_of_a_parent_stays_beside_the_parent(tmp_path: Path):
         ("[[events]]\nforce = [0, 9]\n", [], ("events.0.force.2 is missing: [0, 9] has too few values",)),
         ("[[events]]\nkind = 'projectil'\n", [], ("events.0.kind = 'projectil'", "did you mean projectile?")),
         ("events = 3\n", [], ("events = 3: should be a list",)),
+        ("[building]\nkind = 'mesh'\nfile = 'bad.tml'\n", [], ("bad.toml: building.file = 'bad.tml'", "no such file in /", "bad.toml?")),
         ("[building]\nmaterial = 'concret'\n", [], ("bad.toml: building.material = 'concret'", "did you mean concrete?", "brick")),
         ("[fracture]\nmasonry = 'corses'\n", [], ("fracture.masonry = 'corses'", "'cells'", "did you mean courses?")),
     ],
