@@ -178,7 +178,7 @@ def fail(c: Collapse, response: Response, broken: Broken) -> bool:
     """Soften, hinge and break the worst bonds of a response. False if all hold."""
     failure = bonds_fail(c.section, c.breakage, c.bonds, response.bond, response.strain, c.sim, c.fragments.count)
     c.ledger.add(fracture=failure.fracture)
-    changed = np.concatenate([failure.broken, failure.hinged, failure.softened])
+    changed = failure.changed
     if not len(changed):
         return False
     stored = 0.5 * (c.lattice.stiffness[response.bond] * response.strain**2).sum(axis=1)
