@@ -40,7 +40,7 @@ def step(c: Collapse) -> bool:
         return False
     hinges_tear(c, broken)  # bars that were bent or pulled too far
     regroup(c)  # what hangs together now is one body
-    driven = drive(c)  # pushes, ground motion, blasts; colliders get their speed
+    driven = drive(c, pushed)  # pushes, ground motion, blasts; colliders get their speed
     state_snapshot(c.world)
     answers, asked, regrouped = [], c.elastic.load.copy(), True
     c.touched |= c.elastic.lively
@@ -119,12 +119,12 @@ def directed(c: Collapse) -> bool:
     return bool(len(c.entries.step) or c.ground.event or c.blasts.event)
 
 
-def drive(c: Collapse) -> np.ndarray:
-    """(F, 3) [m/s2] what acts on every fragment in this step beside gravity; sleepers that feel it wake.
+def drive(c: Collapse, pushed: np.ndarray) -> np.ndarray:
+    """(F, 3) [m/s2] what acts on every fragment in this step beside gravity, pushes (F, 3) included; sleepers that feel it wake.
 
     Ground motion and blasts reach the lattice however little of it each fragment feels: it adds up."""
     shaken = ground_acceleration(c.ground, c.step)
-    driven = push(c.plan, c.step, c.fragments.count) - shaken
+    driven = pushed - shaken
     c.touched |= c.held & bool(shaken.any() or ground_acceleration(c.ground, c.step - 1).any())
     if c.blasts.event:
         poses = fragments_read(c.world)
