@@ -84,7 +84,7 @@ def test_slide_to_stop():
 
 
 def test_forces_told_are_those_that_moved():
-    """While a box slides, force on it = m (v1 - v0) / h + m g up, and its friction is mu m g against the slide; what ten sweeps leave open."""
+    """While a box slides, force on it = m (v1 - v0) / h + m g up, friction is mu m g against the slide; what ten sweeps leave open."""
     from sim.solve import contact_step
     from sim.world import bodies_read, bodies_write, forces_read
 
