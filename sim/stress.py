@@ -63,6 +63,7 @@ class Lattice:
     arm_a: np.ndarray  # (B, 3) [m] r of the bond's a
     arm_b: np.ndarray  # (B, 3) [m] r of its b, zero for ground bonds
     stiffness: np.ndarray  # (B, 6) [N/m, N m] what is left of k
+    whole: np.ndarray  # (B, 6) k of the intact bond
     block: np.ndarray  # (3, B, 6, 6) S_a^T k S_a, -S_a^T k S_b, S_b^T k S_b
     mass: np.ndarray  # (F, 6, 6) [kg, kg m2]
     position: np.ndarray  # (F, 3) [m]
@@ -84,6 +85,7 @@ def lattice_build(fragments: Fragments, bonds: Bonds) -> Lattice:
     arm_a, arm_b = bonds.centroid - position[a], np.where((b != GROUND)[:, None], bonds.centroid - position[b], 0.0)
     strain_a = _strain(axes, arm_a)
     strain_b = np.where((b != GROUND)[:, None, None], _strain(axes, arm_b), 0.0)
+    whole = bond_stiffness(bonds)
     count = len(position)
     mass = np.zeros((count, 6, 6))
     mass[:, range(3), range(3)] = fragments.mass[:, None]
@@ -93,7 +95,7 @@ def lattice_build(fragments: Fragments, bonds: Bonds) -> Lattice:
     end_fragment = np.where(end_side == 0, a[end_bond], b[end_bond])
     order = np.lexsort((end_side, end_bond, end_fragment))
     result = Lattice(
-        a, b, strain_a, strain_b, arm_a, arm_b, bond_stiffness(bonds), np.zeros((3, len(a), 6, 6)), mass, position,
+        a, b, strain_a, strain_b, arm_a, arm_b, whole.copy(), whole, np.zeros((3, len(a), 6, 6)), mass, position,
         _aggregates(a, b, position), np.zeros((len(a), 6)), end_fragment[order], end_bond[order], end_side[order],
     )
     _blocks_update(result, np.arange(len(a)))
