@@ -7,6 +7,7 @@ bare name of a bundled one. Values of overrides are TOML; a bare word is a strin
 
 from __future__ import annotations
 
+import re
 import tomllib
 import typing
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,11 @@ from pydantic import BaseModel, ValidationError
 
 from shot.errors import ShotError, nearest
 from shot.params import EVENT_KINDS, Collider, Shot
+
+PLAIN = {  # what pydantic says of Python, said of TOML
+    r"a valid tuple": "a list", r"a valid dictionary or instance of \w+": "a table",
+    r"Tuple should have (.*) after validation": r"should have \1",
+}
 
 
 @dataclass(frozen=True)
@@ -254,7 +260,9 @@ def _sentence(error: ValidationError, origin: dict[str, Origin], path: str) -> s
     row = table.get(".".join("0" if part.isdigit() else part for part in parts), {})
     ours = first["type"] == "value_error"  # says its unit itself
     unit = f" [{row['unit']}]" if row.get("unit") and not ours else ""
-    allowed = first["msg"].removeprefix("Value error, ").replace("Input should", "should").replace("a valid tuple", "a list")
+    allowed = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
+    for pattern, plain in PLAIN.items():
+        allowed = re.sub(pattern, plain, allowed)
     if first["type"] == "literal_error":
         allowed += nearest(str(first["input"]), allowed.split("'")[1::2])
     return f"{where}: {key} = {first['input']!r}: {allowed}{unit}{more}"

@@ -201,7 +201,7 @@ class Event(Happening):
     kind: Literal["cut", "weaken", "push"] = param("cut", "", "cut: bonds in the box break; weaken: strengths fall; push: a force acts")
     frames: int = param(1, "frames", "how long weaken and push last", ge=1, le=10000)
     lower: Vec3 = param((-1e3, 0.0, -1e3), "m", "lower corner of the box")
-    upper: Vec3 = param((1e3, 2.5, 1e3), "m", "upper corner of the box")
+    upper: Vec3 = param((1e3, 2.5, 1e3), "m", "upper corner of the box", validate_default=True)
     region: Literal["box", "ball"] = param("box", "", "the whole box, or the ball (or ellipsoid) that fills it")
     members: tuple[str, ...] = param(("column",), "", "kinds of member it acts on; empty for all")
     amount: Fraction = param(1.0, "", "share of strength removed by weaken")
