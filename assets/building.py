@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from assets.frame import Box, frame_boxes
+from shot.errors import ShotError
 from shot.frames import FrameFolder
 from shot.params import Building as BuildingParams
 from shot.params import Materials, Shot
@@ -70,7 +71,10 @@ def mesh_building(params: BuildingParams, base: Path) -> Building:
     """A mesh file, repaired into solid members."""
     from assets.mesh import mesh_parts
 
-    parts, report = mesh_parts(params, base / params.file, MATERIAL_NAMES)
+    try:
+        parts, report = mesh_parts(params, base / params.file, MATERIAL_NAMES)
+    except ShotError as error:
+        raise ShotError(f"building.file = {params.file!r}: {error}") from error
     for warning in report["warnings"]:
         log.warning("%s: %s", params.file, warning)
     return assemble(

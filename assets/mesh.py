@@ -47,8 +47,6 @@ class Part:
 
 def mesh_parts(params: Building, path: Path, materials: tuple[str, ...]) -> tuple[list[Part], dict]:
     """Members and report of a mesh file. Raises ShotError where it cannot be read or holds nothing solid."""
-    if params.material not in materials:
-        raise ShotError(f"building.material = {params.material!r}: want one of {', '.join(materials)}{nearest(params.material, materials)}")
     report: dict[str, Any] = {"file": path.name, "unit": params.unit, "up": params.up, "warnings": []}
     surfaces = placed(read(path, params.material, materials), params, report)
     shells = shells_split(surfaces, report)
@@ -57,7 +55,7 @@ def mesh_parts(params: Building, path: Path, materials: tuple[str, ...]) -> tupl
     if not solids:
         raise ShotError(f"{path}: nothing solid is left of {len(surfaces)} parts; is it a point cloud or a single line of faces?")
     solids = solids_separate(solids, report)
-    parts = [part_of(solid, params, float(report["size"][1])) for solid in solids]
+    parts = [part_of(solid, float(report["size"][1])) for solid in solids]
     report |= {"members": len(parts), "elements": len({part.element for part in parts}), "volume": sum(s.volume for s in solids)}
     report["grounded"] = sum(part.grounded for part in parts)
     if not report["grounded"]:
@@ -130,7 +128,7 @@ def signed_volume(vertex: np.ndarray, face: np.ndarray) -> float:
     return float(np.nansum(np.where(np.isfinite(a + b + c).all(axis=1), np.einsum("ij,ij->i", a, np.cross(b, c)), 0.0)) / 6)
 
 
-def part_of(solid: Solid, params: Building, height: float) -> Part:
+def part_of(solid: Solid, height: float) -> Part:
     """A member: grounded where it reaches into the lowest hundredth of the model."""
     vertex, face = solid.mesh()
     hull = solid.manifold.hull().volume()

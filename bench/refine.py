@@ -37,7 +37,6 @@ from shot.params import Shot  # noqa: E402
 from shot.results import Guides, progress_silent  # noqa: E402
 
 WEIGHTS = ROOT / "assets" / "weights" / "refiner.onnx"
-MEASURES = ("PSNR", "SSIM", "FLIP", "texture", "warp", "change")
 OURS = {
     "ours, 1 step": {"steps": 1},
     "ours, 2 steps": {"steps": 2},

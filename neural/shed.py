@@ -108,7 +108,7 @@ def seeds_make(
     dust = np.maximum(sides.mass - drawn - _sum(sides.event.size, grit.side, grit.mass), 0.0)
 
     grains = _joined(pieces, grit)
-    position, way = _launch(shot.seed, events, sides, fragments, grains)
+    position, way = _launch(shot.seed, events, sides, grains)
     local, dust_local = _speeds(shot.seed, events, sides, debris, grains, way, dust)
     spin = _spin(shot.seed, grains, np.linalg.norm(local, axis=1))
 
@@ -236,7 +236,7 @@ def _grit(seed: int, sides: Sides, dust_below: float, floor: float, mass: np.nda
     return Grains(side, identity, radius, weight, weight * one)
 
 
-def _launch(seed: int, events: Events, sides: Sides, fragments: Fragments, grains: Grains) -> tuple[np.ndarray, np.ndarray]:
+def _launch(seed: int, events: Events, sides: Sides, grains: Grains) -> tuple[np.ndarray, np.ndarray]:
     """Where each grain starts (N, 3) [m] and the unit direction (N, 3) it leaves in."""
     event = sides.event[grains.side]
     kind, n, t1, extent = events.kind[event][:, None], events.normal[event], events.axis[event], events.extent[event]

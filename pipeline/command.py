@@ -172,7 +172,9 @@ def params_command(key: str | None, as_json: bool) -> None:
     if key:
         chosen = [row for row in rows if row["key"] == key or row["key"].startswith(f"{key}.")]
         if not chosen:
-            raise ShotError(f"{key}: no such parameter{nearest(key, [row['key'] for row in rows])}")
+            parts = [row["key"].split(".") for row in rows]
+            known = dict.fromkeys(".".join(names[:depth]) for names in parts for depth in range(1, len(names) + 1))  # tables too
+            raise ShotError(f"{key}: no such parameter{nearest(key, known)}")
         rows = chosen
     if as_json:
         say(rows)

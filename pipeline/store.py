@@ -225,5 +225,6 @@ def store_prune(root: Path, older_than: float, keep_size: float | None) -> tuple
         if row.age >= older_than or (keep_size is not None and total - freed > keep_size):
             entry = Entry(row.stage, row.key, root)
             shutil.rmtree(entry.partial if row.state == "partial" else entry.whole)
+            entry.lock.unlink(missing_ok=True)  # of a writer that was killed
             count, freed = count + 1, freed + row.size
     return count, freed

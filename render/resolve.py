@@ -51,7 +51,7 @@ def pixels_resolve(samples: Samples, pose: Pose, rows_now: np.ndarray, rest: np.
     code = np.arange(256) / 255
     linear = np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4).astype(f32)
     _resolve(samples.direct, samples.ambient, samples.albedo, samples.normal, samples.id.view(np.int32), samples.motion,
-             rows_now, np.ascontiguousarray(rest, f32), age, linear, vec3(*corner), vec3(*right), vec3(*down), vec3(*pose.eye),
+             rows_now, np.ascontiguousarray(rest, f32), age, linear, vec3(*corner), vec3(*right), vec3(*down),
              out.direct, out.ambient, out.albedo, out.normal, out.sun, out.depth, out.ids, out.id,
              out.motion_backward, out.motion_forward, out.rest, out.interior, out.age, out.alpha)
     return out
@@ -67,7 +67,7 @@ def _resolve(
     direct: Image, ambient: Image, albedo: ti.types.ndarray(dtype=ti.u8, ndim=3), normal: Image,
     id: ti.types.ndarray(dtype=ti.i32, ndim=2), motion: Image, rows: Image, rest: Image1,
     age: ti.types.ndarray(dtype=ti.f32, ndim=1), linear: ti.types.ndarray(dtype=ti.f32, ndim=1),
-    corner: vec3, right: vec3, down: vec3, eye: vec3,
+    corner: vec3, right: vec3, down: vec3,
     # outputs
     o_direct: Image, o_ambient: Image, o_albedo: ti.types.ndarray(dtype=ti.u8, ndim=3), o_normal: Image, o_sun: Image1,
     o_depth: Image1, o_ids: ti.types.ndarray(dtype=ti.i32, ndim=3), o_id: ti.types.ndarray(dtype=ti.i32, ndim=2),

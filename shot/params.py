@@ -10,13 +10,26 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
+
+from shot.errors import nearest
 
 Vec3 = tuple[float, float, float]
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Size = Annotated[float, Field(ge=0.0, le=2.0)]
+MEMBERS = ("column", "beam", "slab", "wall", "core", "facade", "infill", "mesh")  # what a building is made of: shot.results.MEMBER_KINDS
 SPEED_MOST = 150.0  # [m/s] of what an event throws: two metres in a step of 1/72 s
+
+
+def _material_named(name: str) -> str:
+    """A key of [materials]."""
+    if name not in Materials.model_fields:
+        raise ValueError(f"want one of {', '.join(Materials.model_fields)}{nearest(name, Materials.model_fields)}")
+    return name
+
+
+MaterialName = Annotated[str, AfterValidator(_material_named)]
 
 
 class Table(BaseModel):
@@ -68,7 +81,7 @@ class Building(Table):
     file: str = param("", "", "mesh file for kind = \"mesh\" (glTF/GLB, OBJ, STL, PLY), relative to the shot file")
     unit: Literal["m", "cm", "mm", "in", "ft"] = param("m", "", "length unit of the mesh file")
     up: Literal["y", "z", "x"] = param("y", "", "axis of the mesh file that points up")
-    material: str = param("concrete", "", "material of an imported mesh, a key of [materials]")
+    material: MaterialName = param("concrete", "", "material of an imported mesh, a key of [materials]")
     shell_thickness: float = param(0.15, "m", "wall thickness given to imported surfaces that enclose nothing", ge=0.02, le=2)
     hole_limit: Fraction = param(0.03, "", "holes up to this share of a shell's surface are closed; larger ones make it a sheet")
 
@@ -188,7 +201,7 @@ class Event(Happening):
     kind: Literal["cut", "weaken", "push"] = param("cut", "", "cut: bonds in the box break; weaken: strengths fall; push: a force acts")
     frames: int = param(1, "frames", "how long weaken and push last", ge=1, le=10000)
     lower: Vec3 = param((-1e3, 0.0, -1e3), "m", "lower corner of the box")
-    upper: Vec3 = param((1e3, 2.5, 1e3), "m", "upper corner of the box")
+    upper: Vec3 = param((1e3, 2.5, 1e3), "m", "upper corner of the box", validate_default=True)
     region: Literal["box", "ball"] = param("box", "", "the whole box, or the ball (or ellipsoid) that fills it")
     members: tuple[str, ...] = param(("column",), "", "kinds of member it acts on; empty for all")
     amount: Fraction = param(1.0, "", "share of strength removed by weaken")
@@ -198,6 +211,22 @@ class Event(Happening):
     force: Vec3 = param((0.0, 0.0, 0.0), "N/kg", "acceleration given by push")
     delay: float = param(0.0, "s/m", "seconds later per metre from the box's lower corner or the ball's centre: a rolling sequence, a fire",
                          ge=0, le=10)
+
+    @field_validator("upper")
+    @classmethod
+    def _is_above_the_lower(cls, upper: Vec3, info: ValidationInfo) -> Vec3:
+        lower = info.data.get("lower", upper)
+        if any(u < low for u, low in zip(upper, lower, strict=True)):
+            raise ValueError(f"want no coordinate below that of the lower corner, {lower}")
+        return upper
+
+    @field_validator("members")
+    @classmethod
+    def _are_kinds_of_member(cls, members: tuple[str, ...]) -> tuple[str, ...]:
+        for name in members:
+            if name not in MEMBERS:
+                raise ValueError(f"{name!r} is no kind of member{nearest(name, MEMBERS)}; want some of {', '.join(MEMBERS)}")
+        return members
 
 
 class Charge(Happening):
@@ -218,7 +247,7 @@ class Shape(Table):
     shape: Literal["ball", "box"] = param("ball", "", "a box, or the ball (or ellipsoid) that fills it")
     size: Vec3 = param((1.5, 1.5, 1.5), "m", "edges of the box")
     heading: float = param(0.0, "deg", "turn about the vertical, against the clock seen from above", ge=-360, le=360)
-    material: str = param("steel", "", "what it is made of, a key of [materials]")
+    material: MaterialName = param("steel", "", "what it is made of, a key of [materials]")
 
     @field_validator("size")
     @classmethod
@@ -226,13 +255,6 @@ class Shape(Table):
         if not all(0.02 <= edge <= 100.0 for edge in size):
             raise ValueError("want three edges of 0.02 to 100 m")
         return size
-
-    @field_validator("material")
-    @classmethod
-    def _is_a_material(cls, name: str) -> str:
-        if name not in Materials.model_fields:
-            raise ValueError(f"want one of {', '.join(Materials.model_fields)}")
-        return name
 
 
 class Projectile(Shape, Happening):

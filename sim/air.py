@@ -79,7 +79,7 @@ class Pieces:
 
 
 @ti.func
-def _trilinear_add(share: T, momentum: T, gx, gy, gz, hx, hy, hz, nx, ny, nz, amount, speed):
+def _trilinear_add(share: T, momentum: T, gx, gy, gz, hx, hy, hz, ny, nz, amount, speed):
     """Add `amount` (and amount x speed) at point g of a lattice with nodes 1..h, clamped to it."""
     sy = nz + 2
     sx = (ny + 2) * sy
@@ -114,10 +114,10 @@ def pieces_rasterise(nx: ti.i32, ny: ti.i32, nz: ti.i32, centre: ROWS32, axes: A
                 vel = ti.Vector([velocity[f, 0], velocity[f, 1], velocity[f, 2]])
                 vel += ti.math.cross(ti.Vector([spin[f, 0], spin[f, 1], spin[f, 2]]), arm)
                 X, Y, Z = float(nx), float(ny), float(nz)
-                _trilinear_add(ax, mx, p.x, p.y - 0.5, p.z - 0.5, X + 1.0, Y, Z, nx, ny, nz, share[f, 0], vel.x)
-                _trilinear_add(ay, my, p.x - 0.5, p.y, p.z - 0.5, X, Y + 1.0, Z, nx, ny, nz, share[f, 1], vel.y)
-                _trilinear_add(az, mz, p.x - 0.5, p.y - 0.5, p.z, X, Y, Z + 1.0, nx, ny, nz, share[f, 2], vel.z)
-                _trilinear_add(volume, unused, p.x - 0.5, p.y - 0.5, p.z - 0.5, X, Y, Z, nx, ny, nz, share[f, 3], 0.0)
+                _trilinear_add(ax, mx, p.x, p.y - 0.5, p.z - 0.5, X + 1.0, Y, Z, ny, nz, share[f, 0], vel.x)
+                _trilinear_add(ay, my, p.x - 0.5, p.y, p.z - 0.5, X, Y + 1.0, Z, ny, nz, share[f, 1], vel.y)
+                _trilinear_add(az, mz, p.x - 0.5, p.y - 0.5, p.z, X, Y, Z + 1.0, ny, nz, share[f, 2], vel.z)
+                _trilinear_add(volume, unused, p.x - 0.5, p.y - 0.5, p.z - 0.5, X, Y, Z, ny, nz, share[f, 3], 0.0)
 
 
 @ti.func

@@ -88,19 +88,18 @@ class Breakage:
 
 @dataclass(frozen=True)
 class Failure:
-    """Bonds that changed in one round, ascending."""
+    """Bonds that changed in one round, each list ascending."""
 
     broken: np.ndarray  # bonds that part
     hinged: np.ndarray
     softened: np.ndarray
     crushed: np.ndarray  # bonds of `broken` that failed in compression
     fracture: float  # [J] spent in opening cracks
-    waiting: int  # bonds beyond their strength that a worse neighbour held back
 
     @property
-    def any(self) -> bool:
-        """True if the lattice changed."""
-        return bool(len(self.broken) + len(self.hinged) + len(self.softened))
+    def changed(self) -> np.ndarray:
+        """All whose stiffness changed: broken, hinged, softened."""
+        return np.concatenate([self.broken, self.hinged, self.softened])
 
 
 def sections(bonds: Bonds, sim: Sim) -> Section:
@@ -175,7 +174,6 @@ def bonds_fail(
     before = breakage.worst[bond]
     k, mode, U = _demand(section, breakage, bond, strain)
     fails = worst_first(U, bonds.fragment_a[bond], bonds.fragment_b[bond], count)
-    waiting = int(np.count_nonzero(U > 1.0) - np.count_nonzero(fails))
 
     crushed = fails & (mode == COMPRESSION)
     hinges = fails & ~crushed & section.steel[bond]
@@ -196,7 +194,7 @@ def bonds_fail(
     breakage.state[bond[parts]] = BOND_BROKEN
     changed = bond[softens | hinges | yields | parts]
     breakage.damage[changed] = 1.0 - _share_left(section, breakage, changed)
-    return Failure(bond[parts], bond[hinges | yields], bond[softens], bond[crushed], fracture, waiting)
+    return Failure(bond[parts], bond[hinges | yields], bond[softens], bond[crushed], fracture)
 
 
 def overloaded(section: Section, breakage: Breakage, bond: np.ndarray, strain: np.ndarray) -> int:

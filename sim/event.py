@@ -14,6 +14,7 @@ would go on standing on its cut columns, block on block.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ import numpy as np
 
 from shot.params import AnyEvent, Charge, Event
 from shot.results import GROUND, MEMBER_KINDS, Bonds, Fragments
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,12 +41,15 @@ class Schedule:
 def schedule(
     events: Sequence[AnyEvent], first: int, fps: float, steps_per_frame: int, fragments: Fragments, bonds: Bonds
 ) -> Schedule:
-    """Resolve regions, kinds and times of all events that act on bonds or members."""
+    """Resolve regions, kinds and times of all events that act on bonds or members. Told are those that reach none."""
     columns: list[list] = [[], [], [], [], [], []]
-    for event in events:
+    for k, event in enumerate(events):
         start = step_first(event.frame, first, steps_per_frame)
         if isinstance(event, Event):
             target, distance, share = _reached(event, fragments, bonds)
+            if not len(target):
+                what, kinds = "piece" if event.kind == "push" else "bond", " or ".join(event.members) or "any kind"
+                log.warning("events.%d: no %s of %s lies where the %s acts: it does nothing", k, what, kinds, event.kind)
             late = np.ceil(event.delay * distance * fps * steps_per_frame - 1e-9).astype(np.int64)
             amount = (event.amount if event.kind == "weaken" else 1.0) * share
             values = event.kind, target, start + late, event.frames * steps_per_frame, amount, np.array(event.force)

@@ -50,7 +50,7 @@ class JointState:
     bond: np.ndarray  # (J) i32
     force: np.ndarray  # (J, 6) f32 [N, N m]
     plastic: np.ndarray  # (J, 6) f32 [m, rad] signed, permanent
-    flowed: np.ndarray  # (J, 6) f32 [m, rad] total path: bars rupture by it
+    flowed: np.ndarray  # (J, 6) f32 [m, rad] sum of |increments of plastic|
 
 
 def joints_set(world: World, joints: Joints) -> None:

@@ -78,7 +78,7 @@ def pressure_solve(levels: Levels, p: np.ndarray, b: np.ndarray, tolerance: floa
     L = levels
     serial = bool(np.prod(L.table[0, 1:].astype(np.int64)) < PARALLEL_FROM)
     _hierarchy(L.table, L.wx, L.wy, L.wz, L.diagonal_inverse, len(L.table), serial)
-    _begin(L.table, L.wx, L.wy, L.wz, p, b, L.r, L.q, L.d, L.part, L.scalar, serial)
+    _begin(L.table, L.wx, L.wy, L.wz, p, b, L.r, L.d, L.part, L.scalar, serial)
     goal = tolerance**2 * L.scalar[BB]
     if L.scalar[BB] == 0.0:
         p[:] = 0.0
@@ -175,7 +175,7 @@ def _hierarchy(table: I32, wx: F32, wy: F32, wz: F32, inverse: F32, count: ti.i3
 
 
 @ti.kernel
-def _begin(table: I32, wx: F32, wy: F32, wz: F32, p: F32, b: F32, r: F32, q: F32, d: F32, part: F64, scalar: F64,
+def _begin(table: I32, wx: F32, wy: F32, wz: F32, p: F32, b: F32, r: F32, d: F32, part: F64, scalar: F64,
            serial: ti.template()):
     """r = b - A p, d = 0."""
     nx, ny, nz = table[0, 1], table[0, 2], table[0, 3]

@@ -12,7 +12,7 @@ import numpy as np
 import taichi as ti
 
 from sim.column import column_copy, column_read, column_write
-from sim.layout import ASLEEP, BODY, CONTACT, FRAGMENT, JOINT, PER_POINT, POINTS
+from sim.layout import ASLEEP, BODY, CONTACT, FIXED, FRAGMENT, JOINT, PER_POINT, POINTS
 from sim.world import Contacts, Table, World, bodies_read
 
 HOST = ("label", "fixed", "com")
@@ -112,7 +112,7 @@ def contacts_read(world: World, h: float) -> Contacts:
     slot = np.tile(np.arange(POINTS), n)
     body = read["body"]
     still = np.logical_not(np.concatenate([now.v, now.w], axis=1).any(axis=1, keepdims=True))[:, 0]
-    resting = (np.isin(now.state[body], (ASLEEP, 1)) & still[body]) | (body < 0)
+    resting = (np.isin(now.state[body], (ASLEEP, FIXED)) & still[body]) | (body < 0)
     pressed = (slot < read["count"][row]) & (read["force_n"] < 0) & ~np.all(resting, axis=1)[row]
     row, point = row[pressed], np.flatnonzero(pressed)
     a, b = body[row].T

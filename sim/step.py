@@ -41,7 +41,7 @@ def step(c: Collapse) -> bool:
     hinges_tear(c, broken)  # bars that were bent or pulled too far
     given, kicked = regroup(c)  # what hangs together now is one body
     c.elastic.v -= given
-    driven = drive(c)  # pushes, ground motion, blasts; colliders get their speed
+    driven = drive(c, pushed)  # pushes, ground motion, blasts; colliders get their speed
     state_snapshot(c.world)
     answers, asked, regrouped, again = [], c.elastic.load.copy(), True, 0.0
     c.touched |= c.elastic.lively
@@ -126,12 +126,12 @@ def directed(c: Collapse) -> bool:
     return bool(len(c.entries.step) or c.ground.event or c.blasts.event)
 
 
-def drive(c: Collapse) -> np.ndarray:
-    """(F, 3) [m/s2] what acts on every fragment in this step beside gravity; sleepers that feel it wake.
+def drive(c: Collapse, pushed: np.ndarray) -> np.ndarray:
+    """(F, 3) [m/s2] what acts on every fragment in this step beside gravity, pushes (F, 3) included; sleepers that feel it wake.
 
     Ground motion and blasts reach the lattice however little of it each fragment feels: it adds up."""
     shaken = ground_acceleration(c.ground, c.step)
-    driven = push(c.plan, c.step, c.fragments.count) - shaken
+    driven = pushed - shaken
     c.touched |= c.held & bool(shaken.any() or ground_acceleration(c.ground, c.step - 1).any())
     if c.blasts.event:
         poses = fragments_read(c.world)
@@ -185,7 +185,7 @@ def fail(c: Collapse, response: Response, broken: Broken) -> bool:
     """Soften, hinge and break the worst bonds of a response. False if all hold."""
     failure = bonds_fail(c.section, c.breakage, c.bonds, response.bond, response.strain, c.sim, c.fragments.count)
     c.ledger.add(fracture=failure.fracture)
-    changed = np.concatenate([failure.broken, failure.hinged, failure.softened])
+    changed = failure.changed
     if not len(changed):
         return False
     stored = 0.5 * (c.lattice.stiffness[response.bond] * response.strain**2).sum(axis=1)

@@ -11,7 +11,7 @@ and, per bond, the section forces q = (N, V1, V2, T, M1, M2) in the bond's own a
     s0: strain of the building as it was built (`sim/erect.py`), zero for most bonds
     K = sum S^T diag(k) S   ground bonds have no b: a Dirichlet support
     P-delta: f gains -K_g u, the moments of bond forces whose levers r have turned (`sway_loads`)
-    A = kappa K + mu M      kappa = 1, mu = 0: static;  kappa = 1/2 + tau/h, mu = 2/h^2: one implicit midpoint step (sim/step.py)
+    A = kappa K + mu M      kappa = 1, mu = 0: static;  kappa = tau/h, mu = 1/h^2: one damped implicit step (sim/respond.py)
 
 Everything lives in rest axes: a cluster is rigid, so its frame is the rest frame whatever its pose.
 

@@ -495,10 +495,8 @@ def finish(S: ti.template(), tune: ti.template(), pairs, joints, count):
     elastic = ti.f64(0.0)
     for j in range(joints):
         e = joint_now(S, j)
-        U = S.row_frame[j].transpose()
         F = S.joint_force[j]
-        on_b = -(U @ ti.Vector([F[0], F[1], F[2]]))
-        twist = -(U @ ti.Vector([F[3], F[4], F[5]]))
+        on_b, twist = joint_load(S, j)
         a, b = S.row_body[j][0], S.row_body[j][1]
         push_fragment(S, S.joint_fragment[j][0], a, S.row_arm_a[j], -on_b)
         S.fragment_moment[S.joint_fragment[j][0]] -= twist
@@ -572,6 +570,14 @@ def finish(S: ti.template(), tune: ti.template(), pairs, joints, count):
     S.work_term[4] = elastic
     S.work_term[5] = external
     S.work_term[6] = kinetic - rolled
+
+
+@ti.func
+def joint_load(S: ti.template(), j):
+    """Force and moment of joint j on its b; on a they are the opposite."""
+    U = S.row_frame[j].transpose()
+    F = S.joint_force[j]
+    return -(U @ ti.Vector([F[0], F[1], F[2]])), -(U @ ti.Vector([F[3], F[4], F[5]]))
 
 
 @ti.func

@@ -84,10 +84,9 @@ def load_until_it_parts(fragments: Fragments, bonds: Bonds, load: np.ndarray, fa
             response = respond(lattice, Elastic.still(count), label, held, inside, every, factor * load, 1.0, sim, False)
             assert response is not None
             failure = bonds_fail(section, breakage, bonds, response.bond, response.strain, sim, count)
-            if not failure.any:
+            if not len(failure.changed):
                 break
-            changed = np.concatenate([failure.broken, failure.hinged, failure.softened])
-            lattice_soften(lattice, changed, stiffness_left(section, breakage, changed))
+            lattice_soften(lattice, failure.changed, stiffness_left(section, breakage, failure.changed))
             now = clusters(bonds, breakage.state, count)
             if not all(np.array_equal(p, q) for p, q in zip(now, (label, held), strict=True)):
                 gone = bonds.centroid[breakage.state == BOND_BROKEN]

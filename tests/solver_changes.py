@@ -18,7 +18,7 @@ import sim.solve
 from sim.broadphase import PairPack, entries_fill, pairs_match, pairs_search, pairs_sort, turn
 from sim.column import column_read, column_write
 from sim.layout import POINTS, Tuning
-from sim.sweep import EndPack
+from sim.sweep import EndPack, joint_load
 from tests.collapse_scene import TASK
 
 PATIENCE = 10_000_000  # times a thread looks for the other before it goes on alone
@@ -108,10 +108,7 @@ def forces_scatter(S: EndPack, gate: ti.types.ndarray(dtype=ti.i32, ndim=1), thr
             if b >= 0:
                 add(S, S.hull_fragment[S.contact_pair[m][1]], b, S.contact_arm_b[at], on_b)
     for j in range(joints):
-        U = S.row_frame[j].transpose()
-        F = S.joint_force[j]
-        on_b = -(U @ ti.Vector([F[0], F[1], F[2]]))
-        twist = -(U @ ti.Vector([F[3], F[4], F[5]]))
+        on_b, twist = joint_load(S, j)
         a, b = S.row_body[j][0], S.row_body[j][1]
         add(S, S.joint_fragment[j][0], a, S.row_arm_a[j], -on_b)
         S.fragment_moment[S.joint_fragment[j][0]] -= twist

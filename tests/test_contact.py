@@ -83,6 +83,23 @@ def test_slide_to_stop():
     assert bodies_read(world).x[0, 0] - b.x[0, 0] == pytest.approx(25 / (2 * 0.5 * G) - 2.5 * H, rel=5e-3)
 
 
+def test_forces_told_are_those_that_moved():
+    """While a box slides, force on it = m (v1 - v0) / h + m g up, friction is mu m g against the slide; what ten sweeps leave open."""
+    from sim.solve import contact_step
+    from sim.world import bodies_read, bodies_write, forces_read
+
+    world = place(Scene(boxes([[0, 0.25, 0]], [[0.25] * 3])), 0.5)
+    b = run(world, 60, settings(friction=0.5))
+    bodies_write(world, b.x, b.q, np.array([[5.0, 0, 0]]), b.w)
+    run(world, 10, settings(friction=0.5))
+    before = bodies_read(world).v[0].astype(float)
+    contact_step(world, H, settings(friction=0.5))
+    now, force = bodies_read(world), forces_read(world)[0][0].astype(float)
+    weight = float(now.mass[0]) * G
+    assert force == pytest.approx(now.mass[0] * (now.v[0] - before) / H + [0, weight, 0], abs=1e-3 * weight)
+    assert force == pytest.approx([-0.5 * weight, weight, 0], abs=5e-3 * weight)
+
+
 def test_stack_rests_and_carries_its_weight():
     """Ten cubes: still, overlaps below 2 mm, and cube k passes on (10 - k) weights to the one below."""
     world = place(stack(10))

@@ -118,7 +118,7 @@ def test_ids_match_ray_casting(drawn):
 
 
 def test_depth_normal_and_rest_match_ray_casting(drawn):
-    """Depth is the nearest sample's within 2e-6, the normal that of its face, the rest position what its pose maps back."""
+    """Depth is the nearest sample's within 2e-6, id its own, the normal that of its face, the rest position what its pose maps back."""
     shot, fragments, _, guides, position, turn = drawn
     pixels = some_pixels(shot, 400)
     depth, ids, edge, place = hits(drawn, 1002, pixels)
@@ -129,6 +129,7 @@ def test_depth_normal_and_rest_match_ray_casting(drawn):
     got = arrays["depth"][pixels[:, 1], pixels[:, 0]]
     want = depth[row, nearest]
     assert solid.sum() > 60
+    assert np.array_equal(arrays["id"][pixels[:, 1], pixels[:, 0]][solid], ids[row, nearest][solid])
     assert np.abs(got[solid] / want[solid] - 1).max() < 2e-6
     near = (ids[row, nearest] == fragments.count + 1) & (want < 60) & (edge.min(1) > 2e-3)
     assert np.abs(got[near] / want[near] - 1).max() < 2e-6

@@ -293,6 +293,21 @@ def test_fire_spreads_from_a_ball(taichi):
         assert strength_left(plan, step, 8) == pytest.approx(expected)
 
 
+def test_events_that_reach_nothing_are_told(taichi, caplog):
+    """A cut beside the building and a push on members it does not have are told by number, what they miss and that nothing comes of it."""
+    from sim.event import schedule
+
+    beside = Event(kind="cut", frame=1002, lower=(50.0, 0.0, 50.0), upper=(60.0, 9.0, 60.0), members=())
+    beams = Event(kind="push", frame=1002, lower=(-9.0, 0.0, -9.0), upper=(9.0, 9.0, 9.0), members=("beam", "slab"), force=(1.0, 0.0, 0.0))
+    for events in ((beside,), (Ground(frame=1002), beams)):
+        schedule(events, 1001, 24.0, 3, *block())
+    schedule((beams.model_copy(update={"members": ()}),), 1001, 24.0, 3, *block())
+    assert [record.getMessage() for record in caplog.records] == [
+        "events.0: no bond of any kind lies where the cut acts: it does nothing",
+        "events.1: no piece of beam or slab lies where the push acts: it does nothing",
+    ]
+
+
 def test_resume_in_the_middle_of_every_event(taichi, tmp_path):
     """Cut off while a body flies, one is driven, the ground shakes and a charge presses, a run ends with the same hashes."""
     from sim.simulate import simulate

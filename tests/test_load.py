@@ -8,7 +8,8 @@ import pytest
 
 from shot.errors import ShotError
 from shot.load import param_rows, shot_load
-from shot.params import Shot
+from shot.params import MEMBERS, Shot
+from shot.results import MEMBER_KINDS
 
 
 def write(folder: Path, name: str, text: str) -> Path:
@@ -31,6 +32,7 @@ def test_layers_in_order(tmp_path: Path):
 def test_mesh_path_of_a_parent_stays_beside_the_parent(tmp_path: Path):
     """A relative mesh file inherited through `extends` is read beside the file that named it."""
     (tmp_path / "lib").mkdir()
+    write(tmp_path / "lib", "house.glb", "")
     write(tmp_path / "lib", "house.toml", '[building]\nkind = "mesh"\nfile = "house.glb"\n')
     path = write(tmp_path, "mine.toml", 'extends = "lib/house"\n')
     assert shot_load(path).shot.building.file == str((tmp_path / "lib" / "house.glb").resolve())
@@ -54,6 +56,24 @@ def test_mesh_path_of_a_parent_stays_beside_the_parent(tmp_path: Path):
         ('[refine]\nbackend = "magic"\n', [], ("refine.backend = 'magic'", "'embedded'")),
         ("[sim]\ngravity = nan\n", [], ("sim.gravity", "finite")),
         ("", ["events.0.frame=3"], ("events",)),
+        ("frames = 12\n[[events]]\nframe = 1400\n", [], ("bad.toml: events.0.frame = 1400", "after the last frame", "1001 to 1012")),
+        ("[[events]]\nframe = 101\n", [], ("events.0.frame = 101", "before the first frame", "1001 to 1144")),
+        ("[[events]]\n", ["frames=12", "events.0.frame=1013"], ("-s events.0.frame=1013: ", "after the last frame")),
+        ("[[events]]\nkind = 'collider'\npath = [[1400, 0, 3, 0]]\n", [], ("events.0.path.0.0 = 1400", "after the last frame")),
+        ("[[events]]\ntnt = 5\n", [], ("events.0.tnt: a cut has none, charge has",)),
+        ("[[events]]\nspin = [0, 0, 0]\nkind = 'charge'\ncentre = [0, 0, 0]\n", [], ("a charge has none, projectile has",)),
+        ("[[events]]\nmembers = ['colum']\n", [], ("events.0.members", "'colum' is no kind of member, did you mean column?", "slab")),
+        ("[[events]]\nlower = [1, 0, 1]\nupper = [-1, 3, 3]\n", [], ("events.0.upper = [-1, 3, 3]", "lower corner, (1.0, 0.0, 1.0)")),
+        ("[[events]]\nforce = [0, 9]\n", [], ("events.0.force.2 is missing: [0, 9] has too few values",)),
+        ("[[events]]\nkind = 'projectil'\n", [], ("events.0.kind = 'projectil'", "did you mean projectile?")),
+        ("events = 3\n", [], ("events = 3: should be a list",)),
+        ("events = [3]\n", [], ("events.0 = 3: should be a table",)),
+        ("building = 3\n", [], ("building = 3: should be a table",)),
+        ("[[events]]\nlower = [0, 0, 0, 0]\n", [], ("events.0.lower = [0, 0, 0, 0]: should have at most 3 items, not 4 [m]",)),
+        ("[[events]]\nlower = [0, 9, 0]\n", [], ("events.0.upper = (1000.0, 2.5, 1000.0)", "lower corner, (0.0, 9.0, 0.0)")),
+        ("[building]\nkind = 'mesh'\nfile = 'bad.tml'\n", [], ("bad.toml: building.file = 'bad.tml'", "no such file in /", "bad.toml?")),
+        ("[building]\nmaterial = 'concret'\n", [], ("bad.toml: building.material = 'concret'", "did you mean concrete?", "brick")),
+        ("[fracture]\nmasonry = 'corses'\n", [], ("fracture.masonry = 'corses'", "'cells'", "did you mean courses?")),
     ],
 )
 def test_mistakes_say_where_what_and_what_is_allowed(tmp_path: Path, text: str, overrides: list[str], words: tuple[str, ...]):
@@ -65,6 +85,36 @@ def test_mistakes_say_where_what_and_what_is_allowed(tmp_path: Path, text: str, 
         assert word in str(error.value)
     assert "\n" not in str(error.value)
     assert error.value.exit_code == 3
+
+
+def test_mistake_is_named_in_the_file_that_has_it(tmp_path: Path):
+    """What a parent says wrong is told of the parent, in tables and in events; what the child says of the child."""
+    write(tmp_path, "base.toml", "[sim]\ngravty = 1\n")
+    path = write(tmp_path, "child.toml", 'extends = "base"\n[dust]\ncell = 1.0\n')
+    with pytest.raises(ShotError, match=r"base\.toml: sim\.gravty"):
+        shot_load(path)
+    write(tmp_path, "base.toml", "[[events]]\nframe = 'soon'\n")
+    with pytest.raises(ShotError, match=r"base\.toml: events\.0\.frame = 'soon'"):
+        shot_load(path)
+    path = write(tmp_path, "child.toml", 'extends = "base"\n[[events]]\nframe = "late"\n')
+    with pytest.raises(ShotError, match=r"child\.toml: events\.0\.frame = 'late'"):
+        shot_load(path)
+
+
+def test_a_shortened_shot_may_lose_its_events(tmp_path: Path):
+    """Who shortens a shot with events of somebody else means it: an override, or a file that extends it. Colliders may be under way."""
+    path = write(tmp_path, "base.toml", "frames = 48\n[[events]]\nframe = 1030\n")
+    assert shot_load(path, ["frames=6"]).shot.frames == 6
+    assert shot_load(path, ["first=1101"]).shot.first == 1101
+    assert shot_load(write(tmp_path, "child.toml", 'extends = "base"\nframes = 12\n')).shot.frames == 12
+    with pytest.raises(ShotError, match=r"-s events=.*after the last frame"):
+        shot_load(path, ["frames=6", "events=[{frame=1030}]"])
+    shot_load(path, ["events=[{kind='collider', path=[[900, 0, 3, 0], [1010, 9, 3, 0]]}]"])
+
+
+def test_members_of_events_are_what_buildings_are_made_of():
+    """The kinds that a shot may name are those of the results, without the bodies that events bring in."""
+    assert (*MEMBERS, "body") == MEMBER_KINDS
 
 
 def test_a_table_given_in_part_keeps_the_rest(tmp_path: Path):

@@ -216,12 +216,11 @@ def loaded(fragments: Fragments, bonds: Bonds, dead: np.ndarray, live: np.ndarra
             answer = respond(lattice, Elastic.still(count), *whole, inside, every, dead + factor * live, 1.0, sim, False)
             assert answer is not None
             failure = bonds_fail(section, breakage, bonds, answer.bond, answer.strain, sim, count)
-            if not failure.any:
+            if not len(failure.changed):
                 break
             if first is None and bed[failure.broken].any():
                 first = float(factor)
-            changed = np.concatenate([failure.broken, failure.hinged, failure.softened])
-            lattice_soften(lattice, changed, stiffness_left(section, breakage, changed))
+            lattice_soften(lattice, failure.changed, stiffness_left(section, breakage, failure.changed))
             if not np.array_equal(clusters(bonds, breakage.state, count)[0], whole[0]):
                 return Crack(float(factor) if first is None else first, float(factor), bonds, breakage.state == BOND_BROKEN)
     return None

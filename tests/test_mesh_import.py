@@ -300,12 +300,6 @@ def test_bad_files_are_one_sentence(tmp_path, name, content, says):
     assert name in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_unknown_material_is_named(tmp_path):
-    """building.material must be a key of [materials]; the nearest is named."""
-    with pytest.raises(ShotError, match="did you mean concrete"):
-        imported(written(tmp_path, "b.glb", box()), material="concrte")
-
-
 def test_import_rounds_as_the_libraries_expect(tmp_path):
     """A mesh imported in a thread that flushed denormals: its stages turn them on again, or scipy's KDTree overflows its stack on ties."""
     from pipeline.run import run

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from bench.contact import CORNERS, Scene, boxes
-from bench.peer.overlap import axes_of, boxes_touching, depth_of, overlaps_measure
+from bench.peer.overlap import axes_of, depth_of, overlaps_measure
 from bench.peer.scenes import SCENES, icosphere, peer_scene
 from bench.peers import missing
 from shot.rotation import rotate
+from sim.pairs import box_pairs
 
 CUBE = CORNERS * 0.5
 UPRIGHT = np.array([1.0, 0, 0, 0])
@@ -54,13 +55,13 @@ def test_axes_name_each_direction_once():
     assert len(normal) == 3 and len(edge) == 3
 
 
-def test_sweep_finds_all_boxes():
-    """The sweep agrees with all pairs."""
+def test_grid_finds_all_boxes():
+    """The grid of sim/pairs.py agrees with all pairs."""
     draw = np.random.default_rng(1)
     lower = draw.uniform(0, 4, (80, 3))
     upper = lower + draw.uniform(0.1, 1.5, (80, 3))
     touch = ((lower[:, None] < upper[None]) & (lower[None] < upper[:, None])).all(axis=2)
-    assert boxes_touching(lower, upper).tolist() == np.argwhere(np.triu(touch, 1)).tolist()
+    assert box_pairs(lower, upper).tolist() == np.argwhere(np.triu(touch, 1)).tolist()
 
 
 def test_measure_of_a_scene():

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+import pipeline.plan
 from pipeline.digest import ROOT
 from pipeline.mesh_files import mesh_files
 from pipeline.plan import Step, frames_needed, plan
-from pipeline.stages import STAGES, asset_digests
+from pipeline.stages import STAGES, Stage, asset_digests
 from shot.chunks import CHUNK, WARM_UP, chunk_start, chunk_weights
 from shot.load import shot_load
 from shot.params import Shot
@@ -55,6 +56,23 @@ def test_keys_do_not_depend_on_the_frames_asked_for(tmp_path: Path):
     for name in ("simulate", "shed", "scatter", "dust", "upsample"):
         assert early[name].frames == list(range(1001, 1008))
     assert planned([1001])["simulate"].frames == [1001, 1002]  # a picture at once
+
+
+@pytest.mark.parametrize("edited", STAGES, ids=lambda stage: stage.name)
+def test_key_follows_the_sources_of_the_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, edited: Stage):
+    """Another source of one stage is another key of that stage and of all that is made from it, and of no other."""
+    loaded = shot_load(ROOT / "tests" / "shots" / "tiny_wall.toml")
+
+    def keys() -> dict[str, str]:
+        return {step.stage.name: step.entry.key for step in plan(loaded, [1005], "deliver", tmp_path)}
+
+    before = keys()
+    of = pipeline.plan.sources_digest
+    monkeypatch.setattr(pipeline.plan, "sources_digest", lambda module: "edited" if module == edited.module else of(module))
+    now, follows = keys(), {edited.name}
+    for stage in STAGES:
+        follows |= {stage.name} if follows & set(stage.inputs) else set()
+    assert {name for name in before if before[name] != now[name]} == follows & set(before)
 
 
 def glb_bytes(document: dict) -> bytes:

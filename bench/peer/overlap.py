@@ -14,15 +14,16 @@ from scipy.spatial import ConvexHull
 
 from bench.peer.scenes import PeerScene
 from shot.rotation import rotate
+from sim.pairs import box_pairs
 
 
 def overlaps_measure(scene: PeerScene, position: np.ndarray, rotation: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """Depths (P) of overlapping pairs among at most `most` pairs of touching boxes drawn alike for everybody, depth (F) under the
+    """Depths (P) of overlapping pairs among at most `most` pairs of boxes that touch, drawn alike for everybody, depth (F) under the
     ground, and the share of pairs that was looked at. position (F, 3), rotation (F, 4) w x y z."""
     span = [slice(a, b) for a, b in zip(scene.vertex_start[:-1], scene.vertex_start[1:], strict=True)]
     world = [rotate(np.tile(rotation[i], (s.stop - s.start, 1)), scene.vertex[s].astype(float)) + position[i] for i, s in enumerate(span)]
     lower, upper = np.array([w.min(axis=0) for w in world]), np.array([w.max(axis=0) for w in world])
-    pairs = boxes_touching(lower, upper)
+    pairs = box_pairs(lower, upper)
     share = min(1.0, most / max(1, len(pairs)))
     if share < 1:
         pairs = pairs[np.sort(np.random.default_rng(0).choice(len(pairs), most, replace=False))]
@@ -32,19 +33,6 @@ def overlaps_measure(scene: PeerScene, position: np.ndarray, rotation: np.ndarra
         shape[i] = rotate(np.tile(rotation[i], (len(normal), 1)), normal), rotate(np.tile(rotation[i], (len(edge), 1)), edge)
     depth = np.array([depth_of(world[a], world[b], shape[a], shape[b]) for a, b in pairs])
     return depth[depth > 0], np.maximum(0, -lower[:, 1]), share
-
-
-def boxes_touching(lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
-    """(P, 2) pairs a < b of boxes (F, 3), (F, 3) that overlap, in order: sweep along x."""
-    order = np.argsort(lower[:, 0], kind="stable")
-    end = np.searchsorted(lower[order, 0], upper[order, 0], side="right")
-    found = []
-    for k, a in enumerate(order):
-        b = order[k + 1 : end[k]]
-        b = b[((lower[b] < upper[a]) & (lower[a] < upper[b])).all(axis=1)]
-        found.append(np.stack([np.minimum(a, b), np.maximum(a, b)], axis=1))
-    pairs = np.concatenate(found) if found else np.zeros((0, 2), int)
-    return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
 
 
 def axes_of(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
