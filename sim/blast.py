@@ -83,6 +83,13 @@ def reflected_impulse(distance: np.ndarray, tnt: float) -> np.ndarray:
     return np.where(scaled <= FAR, root * np.exp(FIT[0] + log * (FIT[1] + log * (FIT[2] + log * FIT[3]))), 0.0)
 
 
+def blast_until(blast: Blasts) -> float:
+    """Step by which the last pressure is gone."""
+    spread = 2.0 * np.max(blast.radius, initial=0.0)
+    lasts = [(FAR * np.cbrt(event.tnt) + spread) / event.front + event.pulse for event in blast.event]
+    return max((start + seconds / blast.h for start, seconds in zip(blast.step, lasts, strict=True)), default=-1.0)
+
+
 def blast_speed(blast: Blasts, mass: np.ndarray) -> float:
     """[m/s] at most that the charges can give to a piece: their impulse right beside it, over masses (F) [kg]."""
     most = np.max(blast.radius**2 * np.pi / mass[blast.owner], initial=0.0)

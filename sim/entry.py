@@ -59,6 +59,11 @@ def entries(events: Sequence[AnyEvent], fragments: Fragments, first: int, steps_
     )  # fmt: skip
 
 
+def entry_until(bodies: Entries) -> float:
+    """Step by which all bodies are there and all colliders stand at the end of their paths."""
+    return float(max((max(step, *path[-1:, 0]) for step, path in zip(bodies.step, bodies.path, strict=True)), default=-1.0))
+
+
 def fixed_at(bodies: Entries, step: int, count: int) -> np.ndarray:
     """(F) bool: fragments that no force moves before this step, because they wait or are driven."""
     fixed = np.zeros(count, bool)

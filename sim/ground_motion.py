@@ -50,6 +50,11 @@ def ground_acceleration(motion: Shaking, step: int) -> np.ndarray:
     return total
 
 
+def ground_until(motion: Shaking) -> float:
+    """Step by which the last motion is over."""
+    return max((start + event.duration / motion.h for event, start in zip(motion.event, motion.step, strict=True)), default=-1.0)
+
+
 def ground_speed(motion: Shaking) -> float:
     """[m/s] at most that the motions can give to what does not follow them."""
     return sum(event.amplitude * event.duration for event in motion.event)

@@ -12,13 +12,13 @@ from __future__ import annotations
 import numpy as np
 
 from shot.results import BOND_BROKEN, BOND_INTACT, GROUND
-from sim.blast import blast_force
+from sim.blast import blast_force, blast_until
 from sim.bond import bonds_fail, overloaded, stiffness_left
 from sim.cluster import bonds_inside, clusters, hinges_between
 from sim.collapse import Collapse
-from sim.entry import arrive, enter, fixed_at, lead, work_done
+from sim.entry import arrive, enter, entry_until, fixed_at, lead, work_done
 from sim.event import bonds_cut, push, strength_left
-from sim.ground_motion import ground_acceleration
+from sim.ground_motion import ground_acceleration, ground_until
 from sim.joint import Joints, joints_read, joints_set
 from sim.record import Broken, breaks_of, crushes_of, impacts_of
 from sim.respond import Response, accept, body_loads, body_motion, contact_loads, load_changed, respond, sway_given, wake
@@ -122,8 +122,8 @@ def joints_of(c: Collapse, bond: np.ndarray) -> Joints:
 
 
 def directed(c: Collapse) -> bool:
-    """True if the shot moves more than its building: then every step is taken."""
-    return bool(len(c.entries.step) or c.ground.event or c.blasts.event)
+    """True until all that acts on the building beside pushes is over: before that, every step is taken."""
+    return c.step <= 1 + max(ground_until(c.ground), blast_until(c.blasts), entry_until(c.entries))
 
 
 def drive(c: Collapse, pushed: np.ndarray) -> np.ndarray:

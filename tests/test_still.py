@@ -6,7 +6,7 @@ import pytest
 
 from bench.contact import place, stack
 from bench.standing import LOWER, UPPER
-from shot.params import Event, Fracture, Material, Shot, Sim
+from shot.params import AnyEvent, Charge, Collider, Event, Fracture, Ground, Material, Shot, Sim
 from sim.collapse import Collapse, collapse_create, collapse_digest
 from sim.launch import Launch
 from sim.layout import ASLEEP
@@ -18,7 +18,7 @@ SLEEPY = Settings(9.81, 20, 0.6, 0.05, 0.1)
 H = 1 / 60
 
 
-def standing(*events: Event) -> Collapse:
+def standing(*events: AnyEvent) -> Collapse:
     """A frame of two storeys under events."""
     shot = Shot(sim=Sim(), fracture=Fracture(shrink=0.0), events=events)
     return collapse_create(shot, *frame(2, 1, 1, Material(steel=0.02)))
@@ -51,6 +51,23 @@ def test_idle_steps_are_those_that_would_have_been(taichi):
         step(busy)
         assert collapse_digest(lazy) == collapse_digest(busy)
     assert 5 < rested < 40
+
+
+@pytest.mark.parametrize("event", [
+    Ground(kind="ground", frame=1003, amplitude=2.0, frequency=4.0, duration=0.2),
+    Charge(kind="charge", frame=1003, centre=(40.0, 0.0, 0.0), tnt=1.0),
+    Collider(kind="collider", path=((1001, 30.0, 1.0, 0.0), (1006, 20.0, 1.0, 0.0))),
+])  # fmt: skip
+def test_idle_again_when_all_is_over(taichi, event: AnyEvent):
+    """Behind the end of a shake, a blast or a collider's path a building rests without steps, and with the bits of all steps."""
+    lazy, busy = standing(event), standing(event)
+    said = []
+    for _ in range(90):
+        said.append(step(lazy))
+        busy.idle = busy.world.still = None
+        step(busy)
+        assert collapse_digest(lazy) == collapse_digest(busy)
+    assert all(said[:10]) and not any(said[-5:])
 
 
 def test_sleepers_are_left_alone_until_hit(taichi):
