@@ -37,9 +37,9 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sparse
 from scipy.sparse.csgraph import connected_components
-from scipy.sparse.linalg import SuperLU, splu
 
 from shot.results import GROUND, Bonds, Fragments
+from sim.factor import Factors, elimination_rank
 
 SHEAR_CHAIN = 5 / 6  # shear spring over G: Timoshenko's coefficient of a rectangle
 SHEAR_LATTICE = 2.0  # the same where the fragments' turning is shared with bonds on their other faces
@@ -68,6 +68,7 @@ class Lattice:
     mass: np.ndarray  # (F, 6, 6) [kg, kg m2]
     position: np.ndarray  # (F, 3) [m]
     box: np.ndarray  # (F) aggregate on the rest graph
+    rank: np.ndarray  # (F) place in an elimination order of the rest graph
     offset: np.ndarray  # (B, 6) s0: strain at which the bond carries nothing
     end_fragment: np.ndarray  # (E) bond ends sorted by fragment
     end_bond: np.ndarray  # (E)
@@ -96,7 +97,7 @@ def lattice_build(fragments: Fragments, bonds: Bonds) -> Lattice:
     order = np.lexsort((end_side, end_bond, end_fragment))
     result = Lattice(
         a, b, strain_a, strain_b, arm_a, arm_b, whole.copy(), whole, np.zeros((3, len(a), 6, 6)), mass, position,
-        _aggregates(a, b, position), np.zeros((len(a), 6)), end_fragment[order], end_bond[order], end_side[order],
+        _aggregates(a, b, position), elimination_rank(count, a[b != GROUND], b[b != GROUND]), np.zeros((len(a), 6)), end_fragment[order], end_bond[order], end_side[order],
     )
     _blocks_update(result, np.arange(len(a)))
     return result
@@ -111,8 +112,9 @@ def lattice_soften(lattice: Lattice, bond: np.ndarray, stiffness: np.ndarray) ->
 
 def lattice_forget(lattice: Lattice) -> None:
     """Drop the factors that were kept to be borrowed, and what borrowed them: from here on the answers depend on the state alone."""
-    lattice.pool = None
-    if lattice.last is not None and isinstance(lattice.last[0].inverse, Factors) and not lattice.last[0].inverse.own:
+    if lattice.pool is not None:
+        lattice.pool.clear()
+    if lattice.last is not None and isinstance(lattice.last[0].inverse, Borrowed) and not lattice.last[0].inverse.own:
         lattice.last = None
 
 
@@ -186,43 +188,42 @@ class TwoLevel:
     Z: sparse.csr_matrix  # noqa: N815 rigid modes of the aggregates
     ZT: sparse.csr_matrix  # noqa: N815
     AZT: sparse.csr_matrix  # noqa: N815 (A Z)^T
-    coarse: SuperLU  # of Z^T A Z
+    place: np.ndarray  # (aggregates) i32 their rows in their factor
+    coarse: Factors  # of Z^T A Z
 
 
 @dataclass
 class Pool:
-    """Factors of systems of one form; for each fragment the newest that has it."""
+    """Factors of systems of one form; for each fragment its row in the newest that has it."""
 
     kappa: float
     mu: float
-    factor: list[tuple[SuperLU, int] | None]  # and its fragments
-    part: np.ndarray  # (F) which, or -1
-    row: np.ndarray  # (F) its row there
+    rank: np.ndarray  # (F) order of elimination
+    row: np.ndarray  # (F) i32, or -1
+    factors: Factors
 
-    def add(self, fragment: np.ndarray, factor: SuperLU) -> None:
-        """Keep the factor of these fragments; forget those that nobody needs any more."""
-        self.part[fragment], self.row[fragment] = len(self.factor), np.arange(len(fragment))
-        self.factor.append((factor, len(fragment)))
-        needed = np.bincount(self.part[self.part >= 0], minlength=len(self.factor))
-        self.factor = [one if needed[k] else None for k, one in enumerate(self.factor)]
+    def clear(self) -> None:
+        """Nothing to borrow from here on; a system that has its own factor keeps it until the next one is made."""
+        self.row[:] = -1
+
+    def add(self, system: System, fresh: np.ndarray) -> None:
+        """Factor the rows `fresh` (n) bool of a system, whole clusters; forget factors that nobody needs any more."""
+        fragment, rows = system.fragment[fresh], self.factors.rows
+        self.row[fragment] = -1
+        needed = np.bincount(self.row[self.row >= 0], minlength=rows)
+        kept = self.factors.keep(np.array([needed[begin:end].any() for begin, end in self.factors.span]))
+        self.row = np.where(self.row >= 0, np.r_[kept, np.int32(-1)][self.row], np.int32(-1))
+        form = (system.K, self.rank[fragment], system.M, system.kappa, system.mu)
+        self.row[fragment] = self.factors.add(*(form if fresh.all() else (system.matrix(fresh), self.rank[fragment])))
 
 
 @dataclass
-class Factors:
-    """Solves with the factors of a pool: exactly if they are of this system, else near enough to precondition it."""
+class Borrowed:
+    """Rows in a pool's factors: exact if they are of this system, else near enough to precondition it."""
 
     pool: Pool
     own: bool  # one factor, of this system
-    part: list[tuple[SuperLU, int, np.ndarray, np.ndarray]]  # factor, its fragments, rows in the system and in the factor
-
-    def solve(self, r: np.ndarray) -> np.ndarray:
-        """(n, 6) answer to r (n, 6)."""
-        z = np.empty_like(r)
-        for factor, count, mine, theirs in self.part:
-            full = np.zeros((count, 6))
-            full[theirs] = r[mine]
-            z[mine] = factor.solve(full.ravel()).reshape(-1, 6)[theirs]
-        return z
+    place: np.ndarray  # (n) i32
 
 
 @dataclass
@@ -235,7 +236,7 @@ class System:
     M: np.ndarray  # (n, 6, 6)
     kappa: float
     mu: float
-    inverse: Factors | TwoLevel | None = None  # of A
+    inverse: Borrowed | TwoLevel | None = None  # of A
 
     def stiff(self, u: np.ndarray) -> np.ndarray:
         """K u, (n, 6)."""
@@ -270,6 +271,8 @@ def system_of(
         if lattice.pool is None or (lattice.pool.kappa, lattice.pool.mu) != (kappa, mu):
             lattice.pool = _pool(lattice, kappa, mu)
         lattice.last = system_build(lattice, cluster, wanted, held, kappa, mu, direct, lattice.pool), tuple(np.copy(x) for x in ask)
+    elif isinstance(lattice.last[0].inverse, Borrowed):  # may be borrowed again, as if it had just been made
+        lattice.last[0].inverse.pool.row[lattice.last[0].fragment] = lattice.last[0].inverse.place
     return lattice.last[0]
 
 
@@ -311,19 +314,23 @@ def system_build(
     system = System(fragment, start, K, M, kappa, mu)
     if len(fragment) <= direct:
         pool = pool or _pool(lattice, kappa, mu)
-        part = pool.part[fragment]
-        asked = np.bincount(part[part >= 0], minlength=len(pool.factor))
-        fair = np.array([one is not None and one[1] <= BORROW_SIZE * asked[k] for k, one in enumerate(pool.factor)] + [False])
+        begin = np.array([span[0] for span in pool.factors.span] + [pool.factors.rows])
+        part = np.where(pool.row[fragment] >= 0, np.searchsorted(begin, pool.row[fragment], side="right") - 1, len(begin) - 1)
+        asked = np.bincount(part, minlength=len(begin))
+        fair = np.r_[np.diff(begin), np.inf] <= BORROW_SIZE * asked
         fresh = np.logical_or.reduceat(~fair[part], start) | (len(fragment) < BORROW_LEAST)
-        system.inverse = _factors(system, pool, np.repeat(fresh, np.diff(np.r_[start, len(fragment)])))
+        system.inverse = _borrowed(system, pool, np.repeat(fresh, np.diff(np.r_[start, len(fragment)])))
         return system
     A = system.matrix(np.ones(len(fragment), bool))
     Z = _rigid_modes(lattice.position[fragment], lattice.box[fragment], pair_row, pair_column)
     AZ = sparse.csr_matrix(A @ Z)
     ZT = sparse.csr_matrix(Z.T)
     E = ZT @ AZ
-    coarse = _factor(sparse.csc_matrix((E + E.T) * 0.5))
-    system.inverse = TwoLevel(np.linalg.inv(kappa * own + mu * M), Z, ZT, sparse.csr_matrix(AZ.T), coarse)
+    E = sparse.bsr_matrix(E, blocksize=(6, 6))
+    count = len(E.indptr) - 1
+    coarse = Factors()
+    place = coarse.add(E, elimination_rank(count, np.repeat(np.arange(count), np.diff(E.indptr)), E.indices))
+    system.inverse = TwoLevel(np.linalg.inv(kappa * own + mu * M), Z, ZT, sparse.csr_matrix(AZ.T), place, coarse)
     return system
 
 
@@ -335,19 +342,23 @@ def system_solve(
     Stops per cluster when the energy norm of the error, estimated as r.z, is below `tolerance` of the energy of the solution. With
     a factor of A the guess is not needed and no iteration is made; clusters that borrowed factors do not solve get their own."""
     inverse = system.inverse
-    if isinstance(inverse, Factors):
+    if isinstance(inverse, Borrowed):
+        factors = inverse.pool.factors
         if inverse.own:
-            return inverse.solve(f), 0, np.ones(len(system.start), bool)
-        u, iterations, converged = _gradients(system, f, u, inverse.solve, BORROW_TOLERANCE * tolerance, BORROW_LIMIT)
+            return factors.solve(inverse.place, f), 0, np.ones(len(system.start), bool)
+        form = system.K, system.M, system.kappa, system.mu
+        u, iterations, converged = factors.gradients(
+            inverse.place, *form, system.start, f, u, BORROW_TOLERANCE * tolerance, BORROW_LIMIT
+        )
         if not converged.all():
             late = np.repeat(~converged, np.diff(np.r_[system.start, len(f)]))
-            inverse = system.inverse = _factors(system, inverse.pool, late)
-            u = np.where(late[:, None], inverse.solve(f), u)
+            inverse = system.inverse = _borrowed(system, inverse.pool, late)
+            u[late] = factors.solve(inverse.place[late], f[late])
         return u, iterations, np.ones(len(system.start), bool)
     assert inverse is not None
 
     def coarse(y):
-        return (inverse.Z @ inverse.coarse.solve(y)).reshape(-1, 6)
+        return (inverse.Z @ inverse.coarse.solve(inverse.place, y.reshape(-1, 6)).ravel()).reshape(-1, 6)
 
     def precondition(r):
         z = np.einsum("nij,nj->ni", inverse.diagonal, r)
@@ -391,26 +402,14 @@ def _gradients(
 
 def _pool(lattice: Lattice, kappa: float, mu: float) -> Pool:
     """Without factors."""
-    return Pool(kappa, mu, [], np.full(len(lattice.position), -1), np.zeros(len(lattice.position), int))
+    return Pool(kappa, mu, lattice.rank, np.full(len(lattice.position), -1, np.int32), Factors())
 
 
-def _factors(system: System, pool: Pool, fresh: np.ndarray) -> Factors:
+def _borrowed(system: System, pool: Pool, fresh: np.ndarray) -> Borrowed:
     """Factor the rows `fresh` (n) bool, whole clusters, into the pool, and take all others from it."""
     if fresh.any():
-        pool.add(system.fragment[fresh], _factor(system.matrix(fresh)))
-    part, row = pool.part[system.fragment], pool.row[system.fragment]
-    parts = []
-    for k in np.unique(part):
-        factor, count = pool.factor[k] or (None, 0)
-        mine = np.flatnonzero(part == k)
-        assert factor is not None
-        parts.append((factor, count, mine, row[mine]))
-    return Factors(pool, bool(fresh.all()), parts)
-
-
-def _factor(A: sparse.bsr_matrix | sparse.csc_matrix) -> SuperLU:
-    """Of a symmetric positive definite matrix."""
-    return splu(sparse.csc_matrix(A), permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True}, diag_pivot_thresh=0.0)
+        pool.add(system, fresh)
+    return Borrowed(pool, bool(fresh.all()), pool.row[system.fragment])
 
 
 def rigid_part(position: np.ndarray, mass: np.ndarray, start: np.ndarray, free: np.ndarray, p: np.ndarray) -> np.ndarray:
