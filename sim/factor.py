@@ -12,6 +12,8 @@ has no more fill than the whole. Pivots are whole blocks and are not searched fo
 that stay regular. One thread, fixed order of all sums.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import scipy.sparse as sparse
 import taichi as ti
@@ -99,17 +101,35 @@ class Factors:
 
     def gradients(
         self, place: np.ndarray, K: sparse.bsr_matrix, M: np.ndarray, kappa: float, mu: float, start: np.ndarray, f: np.ndarray,  # noqa: N803
-        u: np.ndarray, tolerance: float, limit: int,
+        u: np.ndarray, tolerance: float, limit: int, deflation: "Deflation | None" = None,
     ) -> tuple[np.ndarray, int, np.ndarray]:
-        """Solve (kappa K + mu M) u = f from u (n, 6) by conjugate gradients with these as preconditioner; cluster k, from row start[k], has
-        scalars and a stop of its own. Solution, iterations, and (m) bool which clusters converged."""
+        """Solve (kappa K + mu M) u = f from u (n, 6) by conjugate gradients with these as preconditioner, or as the coarse level of a
+        `deflation`; cluster k, from row start[k], has scalars and a stop of its own. Solution, iterations, (m) bool which clusters converged."""
         n, m = len(f), len(start)
         u, ends, told = u.copy(), np.r_[start, n].astype(np.int32), np.zeros(m + 1, np.int32)
+        fine = _NONE if deflation is None else deflation
         _gradients(
             self.start, self.row, self.lower, self.inverse, self.spans(place), place, np.empty((self.rows, 6)),
-            K.indptr, K.indices, K.data, M, kappa, mu, ends, f, u, np.empty((4 * n, 6)), np.empty(m), told, tolerance, limit,
+            K.indptr, K.indices, K.data, M, kappa, mu, fine.diagonal, fine.mode, fine.aggregate, fine.first, fine.column, fine.strip,
+            ends, f, u, np.empty((4 * n + 2 * len(place), 6)), np.empty(m), told, tolerance, limit, int(deflation is not None),
         )
         return u, int(told[m]), told[:m] == 0
+
+
+@dataclass(frozen=True)
+class Deflation:
+    """The fine level of a preconditioner: A-DEF2 of a block Jacobi."""
+
+    diagonal: np.ndarray  # (n, 6, 6) inverse of A's diagonal blocks
+    mode: np.ndarray  # (n, 6, 6) Z: each row's block, in its aggregate's column
+    aggregate: np.ndarray  # (n) i32
+    first: np.ndarray  # (n + 1) i32 A Z in compressed rows of blocks
+    column: np.ndarray  # i32
+    strip: np.ndarray  # (blocks, 6, 6)
+
+
+_ONE, _ZERO = np.zeros((1, 6, 6)), np.zeros(1, np.int32)
+_NONE = Deflation(_ONE, _ONE, _ZERO, _ZERO, _ZERO, _ONE)
 
 
 def elimination_rank(count: int, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -275,13 +295,14 @@ def _solve(
 @ti.kernel
 def _gradients(
     start: Numbers, row: Numbers, lower: Blocks, inverse: Blocks, span: Numbers, place: Numbers, x: Sixes, first: Numbers, column: Numbers,
-    data: Blocks, mass: Blocks, kappa: ti.f64, mu: ti.f64, ends: Numbers, f: Sixes, u: Sixes, work: Sixes, rz: Reals, told: Numbers,
-    tolerance: ti.f64, limit: ti.i32,
+    data: Blocks, mass: Blocks, kappa: ti.f64, mu: ti.f64, diagonal: Blocks, mode: Blocks, aggregate: Numbers, strip_first: Numbers,
+    strip_column: Numbers, strip: Blocks, ends: Numbers, f: Sixes, u: Sixes, work: Sixes, rz: Reals, told: Numbers,
+    tolerance: ti.f64, limit: ti.i32, deflated: ti.i32,
 ):
-    """work (4 n): r, z, p, A p. told (m + 1): clusters that are still open, and the iterations. The first round makes r = f - A u, the
+    """work (4 n + 2 coarse): r, z, p, A p, right side and answer of the coarse level. told (m + 1): clusters that are still open, and the iterations. The first round makes r = f - A u, the
     others step; a kernel that says product and solve once compiles in half the time."""
-    n, m = f.shape[0], rz.shape[0]
-    Z, P, AP = n, 2 * n, 3 * n
+    n, m, coarse = f.shape[0], rz.shape[0], place.shape[0]
+    Z, P, AP, Y = n, 2 * n, 3 * n, 4 * n
     ti.loop_config(serialize=True)
     for _ in range(1):
         for i in range(n):
@@ -308,7 +329,24 @@ def _gradients(
                         for i in range(ends[k], ends[k + 1]):
                             u[i] = u[i] + alpha * work[P + i]
                             work[i] = work[i] - alpha * work[AP + i]
-            substitute(start, row, lower, inverse, span, place, x, work, 0, work, Z)
+            if deflated == 1:
+                for i in range(coarse):
+                    work[Y + i] = SIX(0.0)
+                for i in range(n):
+                    z = diagonal[i] @ work[i]
+                    work[Z + i] = z
+                    k = aggregate[i]
+                    work[Y + k] = work[Y + k] + mode[i].transpose() @ work[i]
+                    for e in range(strip_first[i], strip_first[i + 1]):
+                        k = strip_column[e]
+                        work[Y + k] = work[Y + k] - strip[e].transpose() @ z
+            source, target = 0, Z
+            if deflated == 1:
+                source, target = Y, Y + coarse
+            substitute(start, row, lower, inverse, span, place, x, work, source, work, target)
+            if deflated == 1:
+                for i in range(n):
+                    work[Z + i] = work[Z + i] + mode[i] @ work[Y + coarse + aggregate[i]]
             opened = 0
             for k in range(m):
                 if told[k] == 1:

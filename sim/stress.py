@@ -31,15 +31,14 @@ have fixed order and no threaded BLAS is called, so the bits do not depend on th
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import scipy.sparse as sparse
 from scipy.sparse.csgraph import connected_components
 
 from shot.results import GROUND, Bonds, Fragments
-from sim.factor import Factors, elimination_rank
+from sim.factor import Deflation, Factors, elimination_rank
 
 SHEAR_CHAIN = 5 / 6  # shear spring over G: Timoshenko's coefficient of a rectangle
 SHEAR_LATTICE = 2.0  # the same where the fragments' turning is shared with bonds on their other faces
@@ -114,7 +113,7 @@ def lattice_forget(lattice: Lattice) -> None:
     """Drop the factors that were kept to be borrowed, and what borrowed them: from here on the answers depend on the state alone."""
     if lattice.pool is not None:
         lattice.pool.clear()
-    if lattice.last is not None and isinstance(lattice.last[0].inverse, Borrowed) and not lattice.last[0].inverse.own:
+    if lattice.last is not None and not all(lent.own for _, lent in lattice.last[0].lenders):
         lattice.last = None
 
 
@@ -184,12 +183,9 @@ def sway_loads(lattice: Lattice, bond: np.ndarray, u: np.ndarray) -> np.ndarray:
 class TwoLevel:
     """Preconditioner of a large A."""
 
-    diagonal: np.ndarray  # (n, 6, 6) inverse of A's diagonal blocks
-    Z: sparse.csr_matrix  # noqa: N815 rigid modes of the aggregates
-    ZT: sparse.csr_matrix  # noqa: N815
-    AZT: sparse.csr_matrix  # noqa: N815 (A Z)^T
-    place: np.ndarray  # (aggregates) i32 their rows in their factor
+    fine: Deflation
     coarse: Factors  # of Z^T A Z
+    place: np.ndarray  # (aggregates) i32 their rows there
 
 
 @dataclass
@@ -213,8 +209,8 @@ class Pool:
         needed = np.bincount(self.row[self.row >= 0], minlength=rows)
         kept = self.factors.keep(np.array([needed[begin:end].any() for begin, end in self.factors.span]))
         self.row = np.where(self.row >= 0, np.r_[kept, np.int32(-1)][self.row], np.int32(-1))
-        form = (system.K, self.rank[fragment], system.M, system.kappa, system.mu)
-        self.row[fragment] = self.factors.add(*(form if fresh.all() else (system.matrix(fresh), self.rank[fragment])))
+        of = system if fresh.all() else system.of(fresh)
+        self.row[fragment] = self.factors.add(of.K, self.rank[fragment], of.M, of.kappa, of.mu)
 
 
 @dataclass
@@ -237,6 +233,17 @@ class System:
     kappa: float
     mu: float
     inverse: Borrowed | TwoLevel | None = None  # of A
+    part: list[tuple[System, np.ndarray]] = field(default_factory=list)  # in place of an inverse: small and large clusters, their rows
+
+    @property
+    def counts(self) -> np.ndarray:
+        """(m) fragments of each cluster."""
+        return np.diff(np.r_[self.start, len(self.fragment)])
+
+    @property
+    def lenders(self) -> list[tuple[System, Borrowed]]:
+        """The parts that have factors of a pool."""
+        return [(one, one.inverse) for one in (self, *(part for part, _ in self.part)) if isinstance(one.inverse, Borrowed)]
 
     def stiff(self, u: np.ndarray) -> np.ndarray:
         """K u, (n, 6)."""
@@ -250,16 +257,13 @@ class System:
         """A u, (n, 6)."""
         return self.kappa * self.stiff(u) + self.mu * self.inertial(u)
 
-    def matrix(self, some: np.ndarray) -> sparse.bsr_matrix:
-        """A of the rows `some` (n) bool among each other."""
-        row = np.repeat(np.arange(len(some)), np.diff(self.K.indptr))
-        keep = some[row] & some[self.K.indices]
-        row, column = row[keep], self.K.indices[keep]
-        data = self.kappa * self.K.data[keep]
-        data[row == column] += self.mu * self.M[some]
-        place = np.cumsum(some) - 1
-        start = np.searchsorted(place[row], np.arange(np.count_nonzero(some) + 1))
-        return sparse.bsr_matrix((data, place[column], start), shape=2 * (6 * np.count_nonzero(some),))
+    def of(self, some: np.ndarray) -> System:
+        """The system of the rows `some` (n) bool alone, whole clusters, without an inverse."""
+        length, kept = np.diff(self.K.indptr), np.flatnonzero(some)
+        block, place = np.flatnonzero(np.repeat(some, length)), np.cumsum(some, dtype=np.int32) - 1
+        first = np.r_[0, np.cumsum(length[kept])].astype(np.int32)
+        K = sparse.bsr_matrix((self.K.data[block], place[self.K.indices[block]], first), shape=2 * (6 * len(kept),))
+        return System(self.fragment[kept], place[self.start[some[self.start]]], K, self.M[kept], self.kappa, self.mu)
 
 
 def system_of(
@@ -271,8 +275,9 @@ def system_of(
         if lattice.pool is None or (lattice.pool.kappa, lattice.pool.mu) != (kappa, mu):
             lattice.pool = _pool(lattice, kappa, mu)
         lattice.last = system_build(lattice, cluster, wanted, held, kappa, mu, direct, lattice.pool), tuple(np.copy(x) for x in ask)
-    elif isinstance(lattice.last[0].inverse, Borrowed):  # may be borrowed again, as if it had just been made
-        lattice.last[0].inverse.pool.row[lattice.last[0].fragment] = lattice.last[0].inverse.place
+    else:
+        for part, lent in lattice.last[0].lenders:  # may be borrowed again, as if they had just been made
+            lent.pool.row[part.fragment] = lent.place
     return lattice.last[0]
 
 
@@ -280,8 +285,8 @@ def system_build(
     lattice: Lattice, cluster: np.ndarray, wanted: np.ndarray, held: np.ndarray, kappa: float, mu: float, direct: int = 0,
     pool: Pool | None = None,
 ) -> System:
-    """The system of the clusters `wanted` (F) bool, over bonds `held` (B) bool; `cluster` (F) are their labels. Solved by a sparse
-    factor up to `direct` fragments, its own or those of `pool`, by two-level conjugate gradients beyond.
+    """The system of the clusters `wanted` (F) bool, over bonds `held` (B) bool; `cluster` (F) are their labels. Solved by
+    sparse factors, their own or those of `pool`, where a cluster has up to `direct` fragments, by two-level conjugate gradients beyond.
 
     Bonds in `held` must join fragments of one cluster. With mu = 0 a tiny mass shift keeps free clusters regular; their loads must
     balance (see `loads_balance`), so that the shift moves nothing."""
@@ -312,26 +317,43 @@ def system_build(
     if mu == 0.0:
         mu = FREE_SHIFT * kappa * float(np.max(np.trace(own[:, :3, :3], axis1=1, axis2=2), initial=0.0) / 3 / np.min(M[:, 0, 0])) + 1e-12
     system = System(fragment, start, K, M, kappa, mu)
-    if len(fragment) <= direct:
-        pool = pool or _pool(lattice, kappa, mu)
-        begin = np.array([span[0] for span in pool.factors.span] + [pool.factors.rows])
-        part = np.where(pool.row[fragment] >= 0, np.searchsorted(begin, pool.row[fragment], side="right") - 1, len(begin) - 1)
-        asked = np.bincount(part, minlength=len(begin))
-        fair = np.r_[np.diff(begin), np.inf] <= BORROW_SIZE * asked
-        fresh = np.logical_or.reduceat(~fair[part], start) | (len(fragment) < BORROW_LEAST)
-        system.inverse = _borrowed(system, pool, np.repeat(fresh, np.diff(np.r_[start, len(fragment)])))
-        return system
-    A = system.matrix(np.ones(len(fragment), bool))
-    Z = _rigid_modes(lattice.position[fragment], lattice.box[fragment], pair_row, pair_column)
-    AZ = sparse.csr_matrix(A @ Z)
-    ZT = sparse.csr_matrix(Z.T)
-    E = ZT @ AZ
-    E = sparse.bsr_matrix(E, blocksize=(6, 6))
-    count = len(E.indptr) - 1
-    coarse = Factors()
-    place = coarse.add(E, elimination_rank(count, np.repeat(np.arange(count), np.diff(E.indptr)), E.indices))
-    system.inverse = TwoLevel(np.linalg.inv(kappa * own + mu * M), Z, ZT, sparse.csr_matrix(AZ.T), place, coarse)
+    small = np.repeat(system.counts <= direct, system.counts)
+    if small.all():
+        _lend(system, pool or _pool(lattice, kappa, mu))
+    elif not small.any():
+        _two_level(system, lattice)
+    else:
+        system.part = [(system.of(rows), np.flatnonzero(rows)) for rows in (small, ~small)]
+        _lend(system.part[0][0], pool or _pool(lattice, kappa, mu))
+        _two_level(system.part[1][0], lattice)
     return system
+
+
+def _lend(system: System, pool: Pool) -> None:
+    """Solve a system with the factors of a pool, and new ones where those do not fit."""
+    begin = np.array([span[0] for span in pool.factors.span] + [pool.factors.rows])
+    row = pool.row[system.fragment]
+    part = np.where(row >= 0, np.searchsorted(begin, row, side="right") - 1, len(begin) - 1)
+    asked = np.bincount(part, minlength=len(begin))
+    fair = np.r_[np.diff(begin), np.inf] <= BORROW_SIZE * asked
+    fresh = np.logical_or.reduceat(~fair[part], system.start) | (len(row) < BORROW_LEAST)
+    system.inverse = _borrowed(system, pool, np.repeat(fresh, system.counts))
+
+
+def _two_level(system: System, lattice: Lattice) -> None:
+    """Solve a system by iteration."""
+    K, diagonal = system.K, system.K.indptr[:-1]  # each row's diagonal block comes first
+    data = system.kappa * K.data
+    data[diagonal] += system.mu * system.M
+    A = sparse.bsr_matrix((data, K.indices, K.indptr), shape=K.shape)
+    row = np.repeat(np.arange(len(diagonal)), np.diff(K.indptr))
+    Z = _rigid_modes(lattice.position[system.fragment], lattice.box[system.fragment], row, K.indices)
+    AZ = A @ Z
+    E = Z.T @ AZ
+    count, coarse = len(E.indptr) - 1, Factors()
+    place = coarse.add(E, elimination_rank(count, np.repeat(np.arange(count), np.diff(E.indptr)), E.indices))
+    fine = Deflation(np.linalg.inv(data[diagonal]), Z.data, Z.indices, AZ.indptr, AZ.indices, AZ.data)
+    system.inverse = TwoLevel(fine, coarse, place)
 
 
 def system_solve(
@@ -340,7 +362,17 @@ def system_solve(
     """Solve A u = f from a guess: (n, 6) solution, iterations, (m) bool clusters that converged.
 
     Stops per cluster when the energy norm of the error, estimated as r.z, is below `tolerance` of the energy of the solution. With
-    a factor of A the guess is not needed and no iteration is made; clusters that borrowed factors do not solve get their own."""
+    a factor of A the guess is not needed and no iteration is made; clusters that borrowed factors do not solve get their own, and so do
+    those that iteration does not solve, where `limit` is not 0."""
+    if system.part:
+        u, converged, iterations, begins = u.copy(), np.zeros(len(system.start), bool), 0, np.zeros(len(f), bool)
+        for part, rows in system.part:
+            u[rows], made, done = system_solve(part, f[rows], u[rows], tolerance, limit)
+            begins[:] = False
+            begins[rows] = True
+            converged[begins[system.start]] = done
+            iterations = max(iterations, made)
+        return u, iterations, converged
     inverse = system.inverse
     if isinstance(inverse, Borrowed):
         factors = inverse.pool.factors
@@ -351,53 +383,17 @@ def system_solve(
             inverse.place, *form, system.start, f, u, BORROW_TOLERANCE * tolerance, BORROW_LIMIT
         )
         if not converged.all():
-            late = np.repeat(~converged, np.diff(np.r_[system.start, len(f)]))
+            late = np.repeat(~converged, system.counts)
             inverse = system.inverse = _borrowed(system, inverse.pool, late)
             u[late] = factors.solve(inverse.place[late], f[late])
         return u, iterations, np.ones(len(system.start), bool)
     assert inverse is not None
-
-    def coarse(y):
-        return (inverse.Z @ inverse.coarse.solve(inverse.place, y.reshape(-1, 6)).ravel()).reshape(-1, 6)
-
-    def precondition(r):
-        z = np.einsum("nij,nj->ni", inverse.diagonal, r)
-        return z + coarse(inverse.ZT @ r.ravel() - inverse.AZT @ z.ravel())
-
-    u = u + coarse(inverse.ZT @ (f - system.product(u)).ravel())
-    return _gradients(system, f, u, precondition, tolerance, limit)
-
-
-def _gradients(
-    system: System, f: np.ndarray, u: np.ndarray, precondition: Callable[[np.ndarray], np.ndarray], tolerance: float, limit: int
-) -> tuple[np.ndarray, int, np.ndarray]:
-    """Preconditioned conjugate gradients from u (n, 6): each cluster has scalars and a stop of its own."""
-    counts = np.diff(np.r_[system.start, len(f)])
-
-    def dots(x, y):
-        return np.add.reduceat(np.einsum("ni,ni->n", x, y), system.start)
-
-    r = f - system.product(u)
-    z = precondition(r)
-    p, rz = z.copy(), dots(r, z)
-    iteration = 0
-    while True:
-        energy = np.maximum(dots(u, f), 0.0)
-        open_ = rz > tolerance**2 * energy
-        if not open_.any() or iteration == limit:
-            return u, iteration, ~open_
-        iteration += 1
-        Ap = system.product(p)
-        curvature = dots(p, Ap)
-        alpha = np.where(open_ & (curvature > 0), rz / np.where(curvature > 0, curvature, 1.0), 0.0)
-        step = np.repeat(alpha, counts)[:, None]
-        u = u + step * p
-        r = r - step * Ap
-        z = precondition(r)
-        rz_new = dots(r, z)
-        beta = np.where(open_ & (rz > 0), rz_new / np.where(rz > 0, rz, 1.0), 0.0)
-        p = z + np.repeat(beta, counts)[:, None] * p
-        rz = np.where(open_, rz_new, rz)
+    fine = inverse.fine
+    rest = np.zeros((len(inverse.place), 6))
+    np.add.at(rest, fine.aggregate, np.einsum("nij,ni->nj", fine.mode, f - system.product(u)))
+    u = u + np.einsum("nij,nj->ni", fine.mode, inverse.coarse.solve(inverse.place, rest)[fine.aggregate])
+    form = system.K, system.M, system.kappa, system.mu
+    return inverse.coarse.gradients(inverse.place, *form, system.start, f, u, tolerance, limit, fine)
 
 
 def _pool(lattice: Lattice, kappa: float, mu: float) -> Pool:
@@ -462,7 +458,7 @@ def _bsr(count: int, own: np.ndarray, row: np.ndarray, column: np.ndarray, acros
     return sparse.bsr_matrix((data, index, start), shape=(6 * count, 6 * count))
 
 
-def _rigid_modes(position: np.ndarray, box: np.ndarray, row: np.ndarray, column: np.ndarray) -> sparse.csr_matrix:
+def _rigid_modes(position: np.ndarray, box: np.ndarray, row: np.ndarray, column: np.ndarray) -> sparse.bsr_matrix:
     """Z (6n, 6 aggregates): the six rigid motions of each aggregate, a connected component of the bonds whose two ends lie in one box."""
     n = len(position)
     same = box[row] == box[column]
@@ -471,8 +467,7 @@ def _rigid_modes(position: np.ndarray, box: np.ndarray, row: np.ndarray, column:
     size = np.bincount(aggregate, minlength=count)
     centre = np.stack([np.bincount(aggregate, position[:, k], count) / size for k in range(3)], axis=1)
     Z = _strain(np.broadcast_to(np.eye(3), (n, 3, 3)), position - centre[aggregate])
-    blocks = sparse.bsr_matrix((Z, aggregate.astype(np.int32), np.arange(n + 1, dtype=np.int32)), shape=(6 * n, 6 * count))
-    return sparse.csr_matrix(blocks)
+    return sparse.bsr_matrix((Z, aggregate.astype(np.int32), np.arange(n + 1, dtype=np.int32)), shape=(6 * n, 6 * count))
 
 
 def _aggregates(a: np.ndarray, b: np.ndarray, position: np.ndarray) -> np.ndarray:
