@@ -38,6 +38,8 @@ import scipy.sparse as sparse
 from scipy.sparse.csgraph import connected_components
 
 from shot.results import GROUND, Bonds, Fragments
+from shot.rotation import cross
+from sim.assembly import stiffness_matrix, strains, turned
 from sim.factor import Deflation, Factors, elimination_rank
 
 SHEAR_CHAIN = 5 / 6  # shear spring over G: Timoshenko's coefficient of a rectangle
@@ -69,9 +71,10 @@ class Lattice:
     box: np.ndarray  # (F) aggregate on the rest graph
     rank: np.ndarray  # (F) place in an elimination order of the rest graph
     offset: np.ndarray  # (B, 6) s0: strain at which the bond carries nothing
-    end_fragment: np.ndarray  # (E) bond ends sorted by fragment
-    end_bond: np.ndarray  # (E)
-    end_side: np.ndarray  # (E) 0 the bond's a, 1 its b
+    end_first: np.ndarray  # (F + 1) i32 first bond end of each fragment
+    end_bond: np.ndarray  # (E) i32
+    end_side: np.ndarray  # (E) i32 0 the bond's a, 1 its b
+    end_other: np.ndarray  # (E) i32 the fragment on its other side, or GROUND
     version: int = 0  # counts changes of stiffness
     last: tuple | None = None  # the last system and what it was built for
     pool: Pool | None = None  # factors that may be borrowed
@@ -81,7 +84,7 @@ def lattice_build(fragments: Fragments, bonds: Bonds) -> Lattice:
     """The lattice of the intact structure."""
     a, b = bonds.fragment_a.astype(np.int64), bonds.fragment_b.astype(np.int64)
     position = np.asarray(fragments.position, float)
-    axes = np.stack([bonds.normal, bonds.axis, np.cross(bonds.normal, bonds.axis)], axis=1)
+    axes = np.stack([bonds.normal, bonds.axis, cross(bonds.normal, bonds.axis)], axis=1)
     arm_a, arm_b = bonds.centroid - position[a], np.where((b != GROUND)[:, None], bonds.centroid - position[b], 0.0)
     strain_a = _strain(axes, arm_a)
     strain_b = np.where((b != GROUND)[:, None, None], _strain(axes, arm_b), 0.0)
@@ -94,9 +97,13 @@ def lattice_build(fragments: Fragments, bonds: Bonds) -> Lattice:
     end_side = np.r_[np.zeros(len(a), int), np.ones(np.count_nonzero(b != GROUND), int)]
     end_fragment = np.where(end_side == 0, a[end_bond], b[end_bond])
     order = np.lexsort((end_side, end_bond, end_fragment))
+    end_other = np.where(end_side == 0, b[end_bond], a[end_bond])
+    end_first = np.searchsorted(end_fragment[order], np.arange(count + 1))
+    ends = (end_first, end_bond[order], end_side[order], end_other[order])
     result = Lattice(
         a, b, strain_a, strain_b, arm_a, arm_b, whole.copy(), whole, np.zeros((3, len(a), 6, 6)), mass, position,
-        _aggregates(a, b, position), elimination_rank(count, a[b != GROUND], b[b != GROUND]), np.zeros((len(a), 6)), end_fragment[order], end_bond[order], end_side[order],
+        _aggregates(a, b, position), elimination_rank(count, a[b != GROUND], b[b != GROUND]), np.zeros((len(a), 6)),
+        *(x.astype(np.int32) for x in ends),
     )
     _blocks_update(result, np.arange(len(a)))
     return result
@@ -135,15 +142,14 @@ def backing(bonds: Bonds) -> np.ndarray:
     around = np.zeros((int(max(a.max(initial=-1), b.max(initial=-1))) + 1, 3, 3))
     np.add.at(around, a, facing)
     np.add.at(around, b[inner], facing[inner])
-    across = np.stack([bonds.axis, np.cross(bonds.normal, bonds.axis)], axis=1)
+    across = np.stack([bonds.axis, cross(bonds.normal, bonds.axis)], axis=1)
     share = np.einsum("bki,ebij,bkj->ebk", across, np.stack([around[a], around[np.where(inner, b, a)]]), across)
     return np.clip(share.min(axis=0) / volume[:, None], 0.0, 1.0)
 
 
 def bond_strains(lattice: Lattice, bond: np.ndarray, u: np.ndarray) -> np.ndarray:
     """(n, 6) s - s0, relative displacement and rotation of the two sides of some bonds; u (F, 6) of all fragments."""
-    s = np.einsum("bij,bj->bi", lattice.strain_a[bond], u[lattice.a[bond]])
-    return np.einsum("bij,bj->bi", lattice.strain_b[bond], u[lattice.b[bond]]) - s - lattice.offset[bond]
+    return strains(bond, lattice.a, lattice.b, lattice.strain_a, lattice.strain_b, lattice.offset, u)
 
 
 def prestress(lattice: Lattice, bond: np.ndarray) -> np.ndarray:
@@ -166,17 +172,7 @@ def sway_loads(lattice: Lattice, bond: np.ndarray, u: np.ndarray) -> np.ndarray:
     wrong by N / k_s L, the shear strain at buckling; moments of second order (lateral and torsional buckling) are left out.
     """
     q = lattice.stiffness[bond] * bond_strains(lattice, bond, u)
-    Q = np.einsum("bi,bij->bj", q[:, :3], lattice.strain_a[bond, :3, :3])
-    f = np.zeros((len(lattice.position), 6))
-    inner = np.flatnonzero(lattice.b[bond] != GROUND)
-    for side, arm, sign, rows in ((lattice.a, lattice.arm_a, 1.0, slice(None)), (lattice.b, lattice.arm_b, -1.0, inner)):
-        fragment, r, force = side[bond[rows]], arm[bond[rows]], Q[rows]
-        turn = u[fragment, 3:]
-        rt, qt, rq = (np.einsum("bi,bi->b", x, y)[:, None] for x, y in ((r, turn), (force, turn), (r, force)))
-        moment = sign * (0.5 * (r * qt + force * rt) - rq * turn)
-        for k in range(3):
-            f[:, 3 + k] += np.bincount(fragment, moment[:, k], len(f))
-    return f
+    return turned(bond, lattice.a, lattice.b, lattice.arm_a, lattice.arm_b, lattice.strain_a, q, u)
 
 
 @dataclass
@@ -294,28 +290,12 @@ def system_build(
     fragment = fragment[np.argsort(cluster[fragment], kind="stable")]
     label = cluster[fragment]
     start = np.flatnonzero(np.r_[True, label[1:] != label[:-1]])
-    row = np.full(len(lattice.position) + 1, -1)
-    row[fragment] = np.arange(len(fragment))
-    held = held & wanted[lattice.a]
-
-    end = np.flatnonzero(held[lattice.end_bond])
-    end = end[np.argsort(row[lattice.end_fragment[end]], kind="stable")]
-    end_bond, end_side = lattice.end_bond[end], lattice.end_side[end]
-    end_row = row[lattice.end_fragment[end]]
-    own = np.zeros((len(fragment), 6, 6))
-    first = np.flatnonzero(np.r_[True, end_row[1:] != end_row[:-1]]) if len(end) else np.zeros(0, int)
-    if len(end):
-        own[end_row[first]] = np.add.reduceat(lattice.block[2 * end_side, end_bond], first, axis=0)
-
-    inner = lattice.b[end_bond] != GROUND
-    pair_bond, pair_side, pair_row = end_bond[inner], end_side[inner], end_row[inner]
-    pair_column = row[np.where(pair_side == 0, lattice.b[pair_bond], lattice.a[pair_bond])]
-    across = lattice.block[1, pair_bond]
-    across = np.where((pair_side == 1)[:, None, None], across.transpose(0, 2, 1), across)
-    K = _bsr(len(fragment), own, pair_row, pair_column, across)
+    ends = (lattice.end_first, lattice.end_bond, lattice.end_side, lattice.end_other)
+    K = stiffness_matrix(fragment, held & wanted[lattice.a], *ends, lattice.block)
     M = lattice.mass[fragment]
     if mu == 0.0:
-        mu = FREE_SHIFT * kappa * float(np.max(np.trace(own[:, :3, :3], axis1=1, axis2=2), initial=0.0) / 3 / np.min(M[:, 0, 0])) + 1e-12
+        own = K.data[K.indptr[:-1], :3, :3]
+        mu = FREE_SHIFT * kappa * float(np.max(np.trace(own, axis1=1, axis2=2), initial=0.0) / 3 / np.min(M[:, 0, 0])) + 1e-12
     system = System(fragment, start, K, M, kappa, mu)
     small = np.repeat(system.counts <= direct, system.counts)
     if small.all():
@@ -412,6 +392,8 @@ def rigid_part(position: np.ndarray, mass: np.ndarray, start: np.ndarray, free: 
     """(n, 6) the rigid motion of each free cluster whose momentum equals that of p (n, 6) [kg m/s, kg m2/s]; zero in held clusters.
 
     position (n, 3), mass (n, 6, 6), rows of cluster k from start[k]; free (m) bool."""
+    if not free.any():
+        return np.zeros_like(p)
     counts = np.diff(np.r_[start, len(p)])
     m = mass[:, 0, 0]
     total = np.add.reduceat(m, start)[:, None]
@@ -419,11 +401,11 @@ def rigid_part(position: np.ndarray, mass: np.ndarray, start: np.ndarray, free: 
     r = position - np.repeat(centre, counts, axis=0)
     square = np.einsum("ni,ni->n", r, r)
     inertia = mass[:, 3:, 3:] + m[:, None, None] * (square[:, None, None] * np.eye(3) - r[:, :, None] * r[:, None, :])
-    moment = np.add.reduceat(p[:, 3:] + np.cross(r, p[:, :3]), start)
+    moment = np.add.reduceat(p[:, 3:] + cross(r, p[:, :3]), start)
     v = np.add.reduceat(p[:, :3], start) / total
     w = np.linalg.solve(np.add.reduceat(inertia, start), moment[:, :, None])[:, :, 0]
     v, w = (np.repeat(x * free[:, None], counts, axis=0) for x in (v, w))
-    return np.concatenate([v + np.cross(w, r), w], axis=1)
+    return np.concatenate([v + cross(w, r), w], axis=1)
 
 
 def loads_balance(position: np.ndarray, mass: np.ndarray, start: np.ndarray, free: np.ndarray, f: np.ndarray) -> np.ndarray:
@@ -435,7 +417,7 @@ def _strain(axes: np.ndarray, r: np.ndarray) -> np.ndarray:
     """S (B, 6, 6) of bonds with axes (B, 3, 3) at lever arms r (B, 3)."""
     S = np.zeros((len(r), 6, 6))
     S[:, :3, :3] = S[:, 3:, 3:] = axes
-    S[:, :3, 3:] = np.cross(r[:, None, :], axes)  # row . (theta x r) = (r x row) . theta
+    S[:, :3, 3:] = cross(r[:, None, :], axes)  # row . (theta x r) = (r x row) . theta
     return S
 
 
@@ -444,18 +426,6 @@ def _blocks_update(lattice: Lattice, bond: np.ndarray) -> None:
     lattice.block[0, bond] = Sa.transpose(0, 2, 1) @ (k * Sa)
     lattice.block[1, bond] = -Sa.transpose(0, 2, 1) @ (k * Sb)
     lattice.block[2, bond] = Sb.transpose(0, 2, 1) @ (k * Sb)
-
-
-def _bsr(count: int, own: np.ndarray, row: np.ndarray, column: np.ndarray, across: np.ndarray) -> sparse.bsr_matrix:
-    """Block matrix from its diagonal and off-diagonal blocks sorted by row."""
-    start = np.zeros(count + 1, np.int32)
-    start[1:] = np.cumsum(np.bincount(row, minlength=count) + 1)
-    slot = np.arange(len(row)) + row + 1  # each row's diagonal block comes first
-    data = np.empty((len(row) + count, 6, 6))
-    index = np.empty(len(row) + count, np.int32)
-    data[start[:-1]], index[start[:-1]] = own, np.arange(count)
-    data[slot], index[slot] = across, column
-    return sparse.bsr_matrix((data, index, start), shape=(6 * count, 6 * count))
 
 
 def _rigid_modes(position: np.ndarray, box: np.ndarray, row: np.ndarray, column: np.ndarray) -> sparse.bsr_matrix:
