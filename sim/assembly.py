@@ -1,10 +1,12 @@
 # pyright: basic, reportInvalidTypeForm=false
 """Sums over the bonds of a lattice (sim/stress.py): its stiffness matrix, its strains, the loads of turned levers.
 
-In: the lattice's tables, which fragments and bonds are wanted. Out: a block matrix in compressed rows, each row's diagonal block first, then
-one block per bond, in the order of bonds (two bonds of a pair stay two blocks); strains of bonds; loads on fragments. One thread, fixed
-order of all sums; in numpy each of them would copy the blocks it reads.
+In: the lattice's tables, which fragments and bonds are wanted. Out: a block matrix in compressed rows, each row's diagonal block first,
+then one block per bond, in the order of bonds (two bonds of a pair stay two blocks); strains of bonds; loads on fragments. One thread,
+fixed order of all sums; in numpy each of them would copy the blocks it reads.
 """
+
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sparse
@@ -13,9 +15,12 @@ import taichi as ti
 from shot.device import taichi_ready
 
 VEC3, SIX = ti.types.vector(3, ti.f64), ti.types.vector(6, ti.f64)
-Blocks, Sixes = ti.types.ndarray(dtype=ti.types.matrix(6, 6, ti.f64), ndim=1), ti.types.ndarray(dtype=SIX, ndim=1)
-Threes, Places = ti.types.ndarray(dtype=VEC3, ndim=1), ti.types.ndarray(dtype=ti.i64, ndim=1)
-Numbers, Flags = ti.types.ndarray(dtype=ti.i32, ndim=1), ti.types.ndarray(dtype=ti.u8, ndim=1)
+Blocks: Any = ti.types.ndarray(dtype=ti.types.matrix(6, 6, ti.f64), ndim=1)
+Sixes: Any = ti.types.ndarray(dtype=SIX, ndim=1)
+Threes: Any = ti.types.ndarray(dtype=VEC3, ndim=1)
+Places: Any = ti.types.ndarray(dtype=ti.i64, ndim=1)
+Numbers: Any = ti.types.ndarray(dtype=ti.i32, ndim=1)
+Flags: Any = ti.types.ndarray(dtype=ti.u8, ndim=1)
 
 
 def stiffness_matrix(
@@ -72,8 +77,8 @@ def _count(fragment: Numbers, held: Flags, first: Numbers, bond: Numbers, other:
 
 @ti.kernel
 def _assemble(
-    fragment: Numbers, held: Flags, first: Numbers, bond: Numbers, side: Numbers, other: Numbers, row: Numbers, block: Blocks, start: Numbers,
-    index: Numbers, data: Blocks,
+    fragment: Numbers, held: Flags, first: Numbers, bond: Numbers, side: Numbers, other: Numbers, row: Numbers, block: Blocks,
+    start: Numbers, index: Numbers, data: Blocks,
 ):
     bonds = block.shape[0] // 3
     ti.loop_config(serialize=True)

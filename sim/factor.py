@@ -13,6 +13,7 @@ that stay regular. One thread, fixed order of all sums.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sparse
@@ -22,8 +23,10 @@ from scipy.sparse.linalg import splu
 from shot.device import taichi_ready
 
 BLOCK, SIX = ti.types.matrix(6, 6, ti.f64), ti.types.vector(6, ti.f64)
-Blocks, Sixes = ti.types.ndarray(dtype=BLOCK, ndim=1), ti.types.ndarray(dtype=SIX, ndim=1)
-Numbers, Reals = ti.types.ndarray(dtype=ti.i32, ndim=1), ti.types.ndarray(dtype=ti.f64, ndim=1)
+Blocks: Any = ti.types.ndarray(dtype=BLOCK, ndim=1)
+Sixes: Any = ti.types.ndarray(dtype=SIX, ndim=1)
+Numbers: Any = ti.types.ndarray(dtype=ti.i32, ndim=1)
+Reals: Any = ti.types.ndarray(dtype=ti.f64, ndim=1)
 
 
 class Factors:
@@ -57,12 +60,12 @@ class Factors:
     def add(
         self, matrix: sparse.bsr_matrix, rank: np.ndarray, mass: np.ndarray | None = None, kappa: float = 1.0, mu: float = 0.0
     ) -> np.ndarray:
-        """Factor kappa K + mu M; (n) i32 its rows here. K is a symmetric block matrix that stores its diagonal, M (n, 6, 6) another diagonal;
-        rows are eliminated by ascending `rank` (n).
+        """Factor kappa K + mu M; (n) i32 its rows here. K is a symmetric block matrix that stores its diagonal, M (n, 6, 6) another
+        diagonal; rows are eliminated by ascending `rank` (n).
 
         Raises LinAlgError if a pivot is singular."""
         taichi_ready()
-        n, base = matrix.shape[0] // 6, self.rows
+        n, base = len(rank), self.rows
         order = np.argsort(rank).astype(np.int32)
         turn = np.empty(2 * n, np.int32)  # row of each step, and the other way round
         turn[:n], turn[n + order] = order, np.arange(n)
@@ -80,7 +83,8 @@ class Factors:
         _fill(first, column, turn, tree, self.start, self.row, work, base)
         mass = np.zeros((n, 6, 6)) if mass is None else mass
         _factor(
-            first, column, turn, matrix.data, mass, kappa, mu, self.start, self.row, self.lower, np.empty((n, 6, 6)), self.inverse, work, base
+            first, column, turn, matrix.data, mass, kappa, mu, self.start, self.row, self.lower, np.empty((n, 6, 6)), self.inverse, work,
+            base,
         )
         if not np.isfinite(self.inverse[base : self.rows]).all():
             raise np.linalg.LinAlgError("a singular stiffness matrix")
@@ -104,7 +108,7 @@ class Factors:
         u: np.ndarray, tolerance: float, limit: int, deflation: "Deflation | None" = None,
     ) -> tuple[np.ndarray, int, np.ndarray]:
         """Solve (kappa K + mu M) u = f from u (n, 6) by conjugate gradients with these as preconditioner, or as the coarse level of a
-        `deflation`; cluster k, from row start[k], has scalars and a stop of its own. Solution, iterations, (m) bool which clusters converged."""
+        `deflation`; cluster k, from row start[k], has scalars and a stop of its own. Solution, iterations, (m) bool which converged."""
         n, m = len(f), len(start)
         u, ends, told = u.copy(), np.r_[start, n].astype(np.int32), np.zeros(m + 1, np.int32)
         fine = _NONE if deflation is None else deflation
@@ -133,7 +137,7 @@ _NONE = Deflation(_ONE, _ONE, _ZERO, _ZERO, _ZERO, _ONE)
 
 
 def elimination_rank(count: int, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(count) place of each node in an elimination order of small fill of the graph with edges (a, b): multiple minimum degree (Liu 1985)."""
+    """(count) place of each node in an elimination order of little fill, multiple minimum degree (Liu 1985), of the graph (a, b)."""
     one = np.ones(len(a))
     graph = sparse.coo_matrix((np.r_[one, one], (np.r_[a, b], np.r_[b, a])), shape=(count, count))
     graph = sparse.diags(1.0 + np.asarray(graph.sum(axis=0)).ravel()) - graph
@@ -299,8 +303,8 @@ def _gradients(
     strip_column: Numbers, strip: Blocks, ends: Numbers, f: Sixes, u: Sixes, work: Sixes, rz: Reals, told: Numbers,
     tolerance: ti.f64, limit: ti.i32, deflated: ti.i32,
 ):
-    """work (4 n + 2 coarse): r, z, p, A p, right side and answer of the coarse level. told (m + 1): clusters that are still open, and the iterations. The first round makes r = f - A u, the
-    others step; a kernel that says product and solve once compiles in half the time."""
+    """work (4 n + 2 coarse): r, z, p, A p, right side and answer of the coarse level. told (m + 1): clusters that are still open, and the
+    iterations. The first round makes r = f - A u, the others step: product and solve are said once, which halves the kernel."""
     n, m, coarse = f.shape[0], rz.shape[0], place.shape[0]
     Z, P, AP, Y = n, 2 * n, 3 * n, 4 * n
     ti.loop_config(serialize=True)

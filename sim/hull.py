@@ -143,8 +143,8 @@ def hull_faces(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, 
 
 
 def _facets(clouds: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
-    """Of several hulls, all counted through: vertices of each hull (C), vertices (V, 3), facets (T, 3), the face of each facet (T), faces of
-    each hull (C), normals (P, 3), offsets (P), neighbours (T, 3). A face is what facets make that hang together over flat edges."""
+    """Of several hulls, all counted through: vertices of each hull (C), vertices (V, 3), facets (T, 3), the face of each facet (T), faces
+    of each hull (C), normals (P, 3), offsets (P), neighbours (T, 3). A face is what facets make that hang together over flat edges."""
     hulls = [ConvexHull(points) for points in clouds]
     vertices, facets = (np.array([len(k) for k in ks]) for ks in zip(*((h.vertices, h.simplices) for h in hulls), strict=True))
     sizes = np.array([len(points) for points in clouds])

@@ -50,6 +50,7 @@ BORROW_LEAST = 64  # fragments; a factor of fewer costs no more than a few itera
 BORROW_SIZE = 3  # largest factor, over the rows that are wanted of it, that is worth borrowing
 BORROW_LIMIT = 8  # iterations with borrowed factors that cost about as much as a new one
 BORROW_TOLERANCE = 0.1  # times the tolerance: a stale factor takes loose parts for held ones, r.z then underestimates the error
+RESCUE = 10_000  # fragments; a factor of so many is 100 to 200 MB
 FREE_SHIFT = 1e-10  # mass shift of static free clusters against the stiffest fragment: far below their lowest mode
 
 
@@ -99,11 +100,11 @@ def lattice_build(fragments: Fragments, bonds: Bonds) -> Lattice:
     order = np.lexsort((end_side, end_bond, end_fragment))
     end_other = np.where(end_side == 0, b[end_bond], a[end_bond])
     end_first = np.searchsorted(end_fragment[order], np.arange(count + 1))
-    ends = (end_first, end_bond[order], end_side[order], end_other[order])
+    first, bond, side, other = (np.asarray(x, np.int32) for x in (end_first, end_bond[order], end_side[order], end_other[order]))
     result = Lattice(
         a, b, strain_a, strain_b, arm_a, arm_b, whole.copy(), whole, np.zeros((3, len(a), 6, 6)), mass, position,
         _aggregates(a, b, position), elimination_rank(count, a[b != GROUND], b[b != GROUND]), np.zeros((len(a), 6)),
-        *(x.astype(np.int32) for x in ends),
+        first, bond, side, other,
     )
     _blocks_update(result, np.arange(len(a)))
     return result
@@ -182,6 +183,7 @@ class TwoLevel:
     fine: Deflation
     coarse: Factors  # of Z^T A Z
     place: np.ndarray  # (aggregates) i32 their rows there
+    rank: np.ndarray | None  # (n) order of elimination for clusters that iteration does not solve; None if they must not be factored
 
 
 @dataclass
@@ -301,11 +303,11 @@ def system_build(
     if small.all():
         _lend(system, pool or _pool(lattice, kappa, mu))
     elif not small.any():
-        _two_level(system, lattice)
+        _two_level(system, lattice, direct > 0)
     else:
         system.part = [(system.of(rows), np.flatnonzero(rows)) for rows in (small, ~small)]
         _lend(system.part[0][0], pool or _pool(lattice, kappa, mu))
-        _two_level(system.part[1][0], lattice)
+        _two_level(system.part[1][0], lattice, True)
     return system
 
 
@@ -320,20 +322,20 @@ def _lend(system: System, pool: Pool) -> None:
     system.inverse = _borrowed(system, pool, np.repeat(fresh, system.counts))
 
 
-def _two_level(system: System, lattice: Lattice) -> None:
-    """Solve a system by iteration."""
+def _two_level(system: System, lattice: Lattice, rescue: bool) -> None:
+    """Solve a system by iteration, and, to `rescue` them, clusters of moderate size that it does not solve by their factor."""
     K, diagonal = system.K, system.K.indptr[:-1]  # each row's diagonal block comes first
     data = system.kappa * K.data
     data[diagonal] += system.mu * system.M
     A = sparse.bsr_matrix((data, K.indices, K.indptr), shape=K.shape)
     row = np.repeat(np.arange(len(diagonal)), np.diff(K.indptr))
     Z = _rigid_modes(lattice.position[system.fragment], lattice.box[system.fragment], row, K.indices)
-    AZ = A @ Z
-    E = Z.T @ AZ
+    AZ = sparse.bsr_matrix(A @ Z)
+    E = sparse.bsr_matrix(Z.T @ AZ)
     count, coarse = len(E.indptr) - 1, Factors()
     place = coarse.add(E, elimination_rank(count, np.repeat(np.arange(count), np.diff(E.indptr)), E.indices))
-    fine = Deflation(np.linalg.inv(data[diagonal]), Z.data, Z.indices, AZ.indptr, AZ.indices, AZ.data)
-    system.inverse = TwoLevel(fine, coarse, place)
+    fine = Deflation(np.linalg.inv(data[diagonal]), Z.data, Z.indices, AZ.indptr, AZ.indices, np.asarray(AZ.data))
+    system.inverse = TwoLevel(fine, coarse, place, lattice.rank[system.fragment] if rescue else None)
 
 
 def system_solve(
@@ -343,7 +345,7 @@ def system_solve(
 
     Stops per cluster when the energy norm of the error, estimated as r.z, is below `tolerance` of the energy of the solution. With
     a factor of A the guess is not needed and no iteration is made; clusters that borrowed factors do not solve get their own, and so do
-    those that iteration does not solve, where `limit` is not 0."""
+    those of up to RESCUE fragments that iteration does not solve, unless the system was built without any factors."""
     if system.part:
         u, converged, iterations, begins = u.copy(), np.zeros(len(system.start), bool), 0, np.zeros(len(f), bool)
         for part, rows in system.part:
@@ -373,7 +375,13 @@ def system_solve(
     np.add.at(rest, fine.aggregate, np.einsum("nij,ni->nj", fine.mode, f - system.product(u)))
     u = u + np.einsum("nij,nj->ni", fine.mode, inverse.coarse.solve(inverse.place, rest)[fine.aggregate])
     form = system.K, system.M, system.kappa, system.mu
-    return inverse.coarse.gradients(inverse.place, *form, system.start, f, u, tolerance, limit, fine)
+    u, iterations, converged = inverse.coarse.gradients(inverse.place, *form, system.start, f, u, tolerance, limit, fine)
+    late = ~converged & (system.counts <= RESCUE)
+    if inverse.rank is not None and late.any():
+        rows, lone = np.repeat(late, system.counts), Factors()
+        alone = system.of(rows)
+        u[rows] = lone.solve(lone.add(alone.K, inverse.rank[rows], alone.M, system.kappa, system.mu), f[rows])
+    return u, iterations, converged | (late & (inverse.rank is not None))
 
 
 def _pool(lattice: Lattice, kappa: float, mu: float) -> Pool:

@@ -102,6 +102,21 @@ def test_factor_equals_iteration(mu):
     assert error @ factored.product(error.reshape(-1, 6)).ravel() < 1e-14 * energy
 
 
+def test_a_cluster_that_iteration_does_not_solve_is_factored():
+    """Two towers, one beyond `direct`: the small one is exact at once, the other after one iteration too few, both to rounding."""
+    cells = np.array([(0, i, 0) for i in range(60)] + [(3, i, 0) for i in range(20)])
+    fragments, bonds = boxes(cells, (1, 1, 1), CONCRETE)
+    lattice, load = lattice_build(fragments, bonds), np.zeros((80, 6))
+    load[:, 0] = fragments.mass
+    ask = (lattice, np.repeat([0, 60], [60, 20]), np.ones(80, bool), np.ones(bonds.count, bool), 1.0, 5184.0)
+    exact, _, _ = system_solve(system_build(*ask, direct=80), load, np.zeros((80, 6)), 1e-12, 1)
+    u, iterations, converged = system_solve(system_build(*ask, direct=20), load, np.zeros((80, 6)), 1e-12, 1)
+    assert iterations == 1 and converged.all()
+    np.testing.assert_allclose(u, exact, rtol=1e-9, atol=1e-9 * np.abs(exact).max())
+    _, _, converged = system_solve(system_build(*ask, direct=0), load, np.zeros((80, 6)), 1e-12, 1)
+    assert not converged[0]
+
+
 def test_rigid_motion_strains_nothing():
     """K times any rigid motion is zero to rounding: the lattice has no hidden anchor."""
     cells = np.array([(i, j, k) for i in range(3) for j in range(3) for k in range(3)])
