@@ -108,7 +108,7 @@ class Factors:
         u: np.ndarray, tolerance: float, limit: int, deflation: "Deflation | None" = None,
     ) -> tuple[np.ndarray, int, np.ndarray]:
         """Solve (kappa K + mu M) u = f from u (n, 6) by conjugate gradients with these as preconditioner, or as the coarse level of a
-        `deflation`; cluster k, from row start[k], has scalars and a stop of its own. Solution, iterations, (m) bool which converged."""
+        `deflation`; cluster k, from row start[k], has scalars and a stop of its own. Solution, iterations, (m) bool: converged."""
         n, m = len(f), len(start)
         u, ends, told = u.copy(), np.r_[start, n].astype(np.int32), np.zeros(m + 1, np.int32)
         fine = _NONE if deflation is None else deflation

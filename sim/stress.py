@@ -15,11 +15,11 @@ and, per bond, the section forces q = (N, V1, V2, T, M1, M2) in the bond's own a
 
 Everything lives in rest axes: a cluster is rigid, so its frame is the rest frame whatever its pose.
 
-Solver: a small A is factored: in a collapse slender members and half-broken sections take the iteration 40 to 90 rounds, and the
-factor of a thousand fragments costs 15 to 30 ms. A round of breaking changes a few rows of A, so earlier factors are borrowed: conjugate
-gradients with them as preconditioner take 2 iterations in the median; clusters that BORROW_LIMIT do not solve are factored after all.
-Beyond: conjugate gradients on all clusters at once, each with its own scalars and its own stop. Preconditioner: adapted deflation
-A-DEF2 (Tang, Nabben, Vuik, Erlangga 2009, eq. 2.19) of a
+Solver: a small cluster is factored (sim/factor.py): in a collapse slender members and half-broken sections take the iteration 40 to
+110 rounds, and the factor of a thousand fragments costs 15 ms. A round of breaking changes a few rows of A, so earlier factors are
+borrowed: conjugate gradients with them as preconditioner take 2 iterations in the median; clusters that BORROW_LIMIT do not solve are
+factored after all. Beyond: conjugate gradients on all large clusters, each with its own scalars and its own stop. Preconditioner:
+adapted deflation A-DEF2 (Tang, Nabben, Vuik, Erlangga 2009, eq. 2.19) of a
 6x6 block Jacobi with the six rigid modes Z of every aggregate. Away from aggregate borders K Z = 0, so deflation costs a sparse strip
 and one small triangular solve, where the symmetric multiplicative cycle costs two more products with A. Aggregates are grown once
 on the rest graph; those that a crack cuts fall into their connected parts, so that no hierarchy has to be rebuilt.
