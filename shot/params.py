@@ -165,7 +165,7 @@ class Sim(Table):
         8, "", "rounds of breaking within impact_time; limits how fast a crack runs, 0 lets nothing break", ge=0, le=256
     )
     stress_direct: int = param(
-        2500, "", "pieces in motion up to which stress is solved exactly; beyond, or with 0, by iteration: less memory", ge=0, le=100_000
+        2500, "", "pieces of a body up to which its stress is solved exactly; beyond, or with 0, by iteration", ge=0, le=100_000
     )
     stress_tolerance: float = param(1e-3, "", "relative residual at which the iterated stress solve stops", gt=0, le=0.1)
     stress_iterations: int = param(60, "", "most iterations of one stress solve", ge=1, le=2000)

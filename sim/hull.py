@@ -6,14 +6,19 @@ In: Fragments (hull vertices, local to each fragment). Out: a HullTable: per hul
 Everything is relative to the fragment's centre of mass at rest. Qhull (Barber, Dobkin, Huhdanpaa 1996) finds the facets.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import taichi as ti
 from scipy.spatial import ConvexHull, QhullError
 
 from shot.errors import ShotError
 from shot.results import Fragments
+from shot.rotation import cross
 from sim.layout import EDGES, HULL
 
+BATCH = 4096  # hulls whose features are found at once: some 10 MB of pairs of vertex and face
 COPLANAR = 0.9999  # cosine of the angle under which two facets are one face: 0.8 degrees, far above the f32 noise of a cut
 
 
@@ -38,41 +43,55 @@ def hull_table(fragments: Fragments, shrink: float) -> tuple[HullTable, np.ndarr
 
     Raises ShotError naming the fragment whose hull has no volume, or more edges than contact has room for.
     """
-    radius = np.zeros(fragments.count)
-    parts: dict[str, list] = {k: [] for k in ("span", "vertex", "normal", "offset", "loop_length", "loop", "edge")}
-    v0 = p0 = e0 = 0
-    for c, f in enumerate(fragments.hull_fragment):
-        points = np.asarray(fragments.hull_vertex[fragments.hull_vertex_start[c] : fragments.hull_vertex_start[c + 1]], np.float64)
+    count, first = len(fragments.hull_fragment), np.asarray(fragments.hull_vertex_start)
+    points = np.asarray(fragments.hull_vertex, np.float64)
+    clouds = [points[first[c] : first[c + 1]] for c in range(count)]
+    radius, parts = np.zeros(fragments.count), []
+    for begin in range(0, count, BATCH):
         try:
-            vertex, normal, offset, loops, edge = hull_features(points)
-        except QhullError as error:
-            raise ShotError(f"{_owner(fragments, f)}: hull {c} has no volume") from error
-        if len(edge) > EDGES:
-            raise ShotError(f"{_owner(fragments, f)}: hull {c} has {len(edge)} edges, at most {EDGES} are told apart in contact")
-        centre = vertex.mean(axis=0)
-        vertex = centre + (1.0 - shrink) * (vertex - centre)
-        offset = (1.0 - shrink) * offset + shrink * (normal @ centre)
-        radius[f] = max(radius[f], float(np.linalg.norm(vertex, axis=1).max()))
-        parts["span"].append((v0, p0, e0, 0))
-        parts["vertex"].append(vertex)
-        parts["normal"].append(normal)
-        parts["offset"].append(offset)
-        parts["loop_length"].append([len(loop) for loop in loops])
-        parts["loop"].append(np.concatenate(loops) + v0)
-        parts["edge"].append(edge + np.array([v0, v0, p0, p0]))
-        v0, p0, e0 = v0 + len(vertex), p0 + len(normal), e0 + len(edge)
-    parts["span"].append((v0, p0, e0, 0))
+            part = hulls_features(clouds[begin : begin + BATCH])
+        except QhullError:
+            flat = next(c for c in range(begin, count) if not _solid(clouds[c]))
+            raise ShotError(f"{_owner(fragments, fragments.hull_fragment[flat])}: hull {flat} has no volume") from None
+        parts.append(part)
+    span = np.cumsum(np.concatenate([np.zeros((1, 3), int), *(part.count for part in parts)]), axis=0)
+    edges = np.diff(span[:, 2])
+    if edges.max(initial=0) > EDGES:
+        c = int(np.argmax(edges > EDGES))
+        owner = _owner(fragments, fragments.hull_fragment[c])
+        raise ShotError(f"{owner}: hull {c} has {edges[c]} edges, at most {EDGES} are told apart in contact")
+    vertex, normal, offset, length, loop, edge = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("vertex", "normal", "offset", "loop_length", "loop", "edge")
+    )
+    batch = np.arange(count) // BATCH
+    base = span[:-1][batch * BATCH]  # hulls of a batch are counted through
+    of_vertex, of_face, of_edge = (np.repeat(np.arange(count), np.diff(span[:, k])) for k in range(3))
+    loop += np.repeat(base[of_face, 0], length)
+    edge += base[of_edge][:, [0, 0, 1, 1]]
+    centre = np.add.reduceat(vertex, span[:-1, 0]) / np.diff(span[:, 0])[:, None]
+    vertex = centre[of_vertex] + (1.0 - shrink) * (vertex - centre[of_vertex])
+    offset = (1.0 - shrink) * offset + shrink * np.einsum("fk,fk->f", normal, centre[of_face])
+    np.maximum.at(radius, np.asarray(fragments.hull_fragment)[of_vertex], np.linalg.norm(vertex, axis=1))
     rows = {
         "fragment": np.asarray(fragments.hull_fragment, np.int32),
-        "span": np.array(parts["span"], np.int32),
-        "vertex": np.concatenate(parts["vertex"]).astype(np.float32),
-        "normal": np.concatenate(parts["normal"]).astype(np.float32),
-        "offset": np.concatenate(parts["offset"]).astype(np.float32),
-        "loop_start": np.concatenate([[0], np.cumsum(np.concatenate(parts["loop_length"]))]).astype(np.int32),
-        "loop": np.concatenate(parts["loop"]).astype(np.int32),
-        "edge": np.concatenate(parts["edge"]).astype(np.int32),
+        "span": np.concatenate([span, np.zeros((count + 1, 1), int)], axis=1).astype(np.int32),
+        "vertex": vertex.astype(np.float32),
+        "normal": normal.astype(np.float32),
+        "offset": offset.astype(np.float32),
+        "loop_start": np.concatenate([[0], np.cumsum(length)]).astype(np.int32),
+        "loop": loop.astype(np.int32),
+        "edge": edge.astype(np.int32),
     }
     return HullTable(rows), radius
+
+
+def _solid(points: np.ndarray) -> bool:
+    """True if points span a volume."""
+    try:
+        ConvexHull(points)
+    except QhullError:
+        return False
+    return True
 
 
 def _owner(fragments: Fragments, fragment: int) -> str:
@@ -80,49 +99,83 @@ def _owner(fragments: Fragments, fragment: int) -> str:
     return f"fragment {fragment} ({fragments.element_name[int(fragments.element[fragment])]})"
 
 
-def hull_features(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[np.ndarray], np.ndarray]:
-    """Vertices (V, 3), outward normals (P, 3), offsets (P), vertex loops of each face, edges (E, 4: v, v, face, face)."""
-    vertex, corner, face, normal, offset, neighbour = hull_faces(points)
-    loops = []
-    for p, n in enumerate(normal):
-        members = np.unique(corner[face == p])
-        u = _cross(n, np.eye(3)[np.argmin(np.abs(n))])
-        u /= np.linalg.norm(u)
-        arm = vertex[members] - vertex[members].mean(axis=0)
-        loops.append(members[np.argsort(np.arctan2(arm @ _cross(n, u), arm @ u), kind="stable")])
-    facets = len(corner)
+@dataclass(frozen=True)
+class Features:
+    """Of several hulls in a row, vertices and faces counted through."""
+
+    count: np.ndarray  # (C, 3) vertices, faces, edges of each hull
+    vertex: np.ndarray  # (V, 3)
+    normal: np.ndarray  # (P, 3) outwards
+    offset: np.ndarray  # (P)
+    loop_length: np.ndarray  # (P) vertices of each face
+    loop: np.ndarray  # all faces' vertices, each face's in a loop
+    edge: np.ndarray  # (E, 4) vertex, vertex, face, face
+
+
+def hulls_features(clouds: Sequence[np.ndarray]) -> Features:
+    """Features of the hulls of point clouds (V, 3). All at once: numpy on one hull alone takes ten times as long as Qhull."""
+    vertices, vertex, corner, facet_face, faces, normal, offset, neighbour = _facets(clouds)
+    # every vertex of every face once, by face and by angle about the face's middle
+    facets, total = len(corner), len(vertex)
+    face_of, member = np.divmod(np.unique((facet_face[:, None] * total + corner).ravel()), total)
+    length = np.bincount(face_of, minlength=len(normal))
+    thin = np.eye(3)[np.argmin(np.abs(normal), axis=1)]
+    u = cross(normal, thin)
+    u /= np.linalg.norm(u, axis=1, keepdims=True)
+    w = cross(normal, u)
+    middle = np.stack([np.bincount(face_of, vertex[member, k], len(normal)) for k in range(3)], axis=1) / length[:, None]
+    arm = vertex[member] - middle[face_of]
+    angle = np.arctan2(np.einsum("ik,ik->i", arm, w[face_of]), np.einsum("ik,ik->i", arm, u[face_of]))
+    loop = member[np.lexsort((member, angle, face_of))]
     i, j = np.repeat(np.arange(facets), 3), neighbour.ravel()
-    between = (face[i] != face[j]) & (i < j)
-    slot = np.tile(np.arange(3), facets)  # Qhull: neighbour k lies opposite corner k
-    v = corner[i[between]]
-    s = slot[between]
-    rows = np.arange(len(s))
-    edge = np.stack([v[rows, (s + 1) % 3], v[rows, (s + 2) % 3], face[i[between]], face[j[between]]], axis=1)
-    return vertex, normal, offset, loops, edge.reshape(-1, 4)
+    between = np.flatnonzero((facet_face[i] != facet_face[j]) & (i < j))
+    i, j, slot = i[between], j[between], between % 3  # Qhull: neighbour k lies opposite corner k
+    edge = np.stack([corner[i, (slot + 1) % 3], corner[i, (slot + 2) % 3], facet_face[i], facet_face[j]], axis=1)
+    hull_of_face = np.repeat(np.arange(len(clouds)), faces)
+    edges = np.bincount(hull_of_face[edge[:, 2]], minlength=len(clouds))
+    return Features(np.stack([vertices, faces, edges], axis=1), vertex, normal, offset, length, loop, edge)
 
 
 def hull_faces(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Vertices (V, 3), facets (T, 3) and the face of each (T), outward normals (P, 3), offsets (P), neighbours of each facet (T, 3)."""
-    hull = ConvexHull(points)
+    _, vertex, corner, face, _, normal, offset, neighbour = _facets([points])
+    return vertex, corner, face, normal, offset, neighbour
+
+
+def _facets(clouds: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+    """Of several hulls, all counted through: vertices of each hull (C), vertices (V, 3), facets (T, 3), the face of each facet (T), faces
+    of each hull (C), normals (P, 3), offsets (P), neighbours (T, 3). A face is what facets make that hang together over flat edges."""
+    hulls = [ConvexHull(points) for points in clouds]
+    vertices, facets = (np.array([len(k) for k in ks]) for ks in zip(*((h.vertices, h.simplices) for h in hulls), strict=True))
+    sizes = np.array([len(points) for points in clouds])
+    first_point, first_facet = np.cumsum(sizes) - sizes, np.repeat(np.cumsum(facets) - facets, facets)
+    points = np.concatenate(clouds)
+    chosen = np.concatenate([h.vertices for h in hulls]) + np.repeat(first_point, vertices)
     number = np.full(len(points), -1)
-    number[hull.vertices] = np.arange(len(hull.vertices))
-    vertex, corner, neighbour = points[hull.vertices], number[hull.simplices], hull.neighbors
-    facet_normal = hull.equations[:, :3]
+    number[chosen] = np.arange(len(chosen))
+    vertex = points[chosen]
+    corner = number[np.concatenate([h.simplices for h in hulls]) + np.repeat(first_point, facets)[:, None]]
+    neighbour = np.concatenate([h.neighbors for h in hulls]) + first_facet[:, None]
+    facet_normal = np.concatenate([h.equations for h in hulls])[:, :3]
     i = np.repeat(np.arange(len(corner)), 3)
     flat = (np.einsum("ij,ij->i", facet_normal[i], facet_normal[neighbour.ravel()]) > COPLANAR).reshape(-1, 3)
     lowest, before = np.arange(len(corner)), np.full(len(corner), -1)
     while (lowest != before).any():  # lowest facet that a facet hangs together with over flat edges
         before = lowest
         lowest = np.minimum(before, np.where(flat, before[neighbour], before[:, None]).min(axis=1))
-    face = np.cumsum(lowest == np.arange(len(corner)))[lowest] - 1
-    faces = int(face.max()) + 1
+    head = lowest == np.arange(len(corner))
+    face = np.cumsum(head)[lowest] - 1
     a, b, c = (vertex[corner[:, k]] for k in range(3))
-    area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
-    normal = np.stack([np.bincount(face, area * facet_normal[:, k], minlength=faces) for k in range(3)], axis=1)
+    area = np.linalg.norm(cross(b - a, c - a), axis=1)
+    total = int(np.count_nonzero(head))
+    normal = np.stack([np.bincount(face, area * facet_normal[:, k], minlength=total) for k in range(3)], axis=1)
     normal /= np.linalg.norm(normal, axis=1, keepdims=True)
-    return vertex, corner, face, normal, (vertex @ normal.T).max(axis=0), neighbour
-
-
-def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Cross product of two vectors; numpy's takes ten times as long for so few numbers."""
-    return np.array([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])
+    facet_hull = np.repeat(np.arange(len(clouds)), facets)
+    faces = np.bincount(facet_hull[head], minlength=len(clouds))
+    # offset: farthest of the hull's vertices along the normal
+    every = np.repeat(vertices, faces)
+    first_vertex = np.repeat(np.cumsum(vertices) - vertices, faces)
+    start = np.cumsum(every) - every
+    pair = np.arange(every.sum()) - np.repeat(start - first_vertex, every)
+    offset = np.maximum.reduceat(np.einsum("ik,ik->i", vertex[pair], np.repeat(normal, every, axis=0)), start)
+    return vertices, vertex, corner, face, faces, normal, offset, neighbour

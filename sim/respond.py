@@ -30,7 +30,7 @@ import numpy as np
 
 from shot.params import Sim
 from shot.results import GROUND, Bonds, Fragments
-from shot.rotation import conjugate, rotate
+from shot.rotation import conjugate, cross, rotate
 from sim.stress import Lattice, System, bond_strains, loads_balance, prestress, rigid_part, sway_loads, system_of, system_solve
 
 NOTICE_LOAD = 0.01  # smaller load changes, as a share of the weakest bond around the fragment, wake nothing
@@ -87,7 +87,7 @@ def body_loads(
     centre = np.stack([np.bincount(label, fragments.mass * fragments.position[:, k], minlength=len(label)) for k in range(3)], axis=1)
     r = fragments.position - (centre / np.maximum(total, 1e-300)[:, None])[label]
     w = rotate(conjugate(rotation), spin)
-    load[:, :3] -= m * np.cross(w, np.cross(w, r))
+    load[:, :3] -= m * cross(w, cross(w, r))
     return load
 
 

@@ -15,11 +15,11 @@ and, per bond, the section forces q = (N, V1, V2, T, M1, M2) in the bond's own a
 
 Everything lives in rest axes: a cluster is rigid, so its frame is the rest frame whatever its pose.
 
-Solver: a small A is factored: in a collapse slender members and half-broken sections take the iteration 40 to 90 rounds, and the
-factor of a thousand fragments costs 15 to 30 ms. A round of breaking changes a few rows of A, so earlier factors are borrowed: conjugate
-gradients with them as preconditioner take 2 iterations in the median; clusters that BORROW_LIMIT do not solve are factored after all.
-Beyond: conjugate gradients on all clusters at once, each with its own scalars and its own stop. Preconditioner: adapted deflation
-A-DEF2 (Tang, Nabben, Vuik, Erlangga 2009, eq. 2.19) of a
+Solver: a small cluster is factored (sim/factor.py): in a collapse slender members and half-broken sections take the iteration 40 to
+110 rounds, and the factor of a thousand fragments costs 15 ms. A round of breaking changes a few rows of A, so earlier factors are
+borrowed: conjugate gradients with them as preconditioner take 2 iterations in the median; clusters that BORROW_LIMIT do not solve are
+factored after all. Beyond: conjugate gradients on all large clusters, each with its own scalars and its own stop. Preconditioner:
+adapted deflation A-DEF2 (Tang, Nabben, Vuik, Erlangga 2009, eq. 2.19) of a
 6x6 block Jacobi with the six rigid modes Z of every aggregate. Away from aggregate borders K Z = 0, so deflation costs a sparse strip
 and one small triangular solve, where the symmetric multiplicative cycle costs two more products with A. Aggregates are grown once
 on the rest graph; those that a crack cuts fall into their connected parts, so that no hierarchy has to be rebuilt.
@@ -31,15 +31,16 @@ have fixed order and no threaded BLAS is called, so the bits do not depend on th
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import scipy.sparse as sparse
 from scipy.sparse.csgraph import connected_components
-from scipy.sparse.linalg import SuperLU, splu
 
 from shot.results import GROUND, Bonds, Fragments
+from shot.rotation import cross
+from sim.assembly import stiffness_matrix, strains, turned
+from sim.factor import Deflation, Factors, elimination_rank
 
 SHEAR_CHAIN = 5 / 6  # shear spring over G: Timoshenko's coefficient of a rectangle
 SHEAR_LATTICE = 2.0  # the same where the fragments' turning is shared with bonds on their other faces
@@ -49,6 +50,7 @@ BORROW_LEAST = 64  # fragments; a factor of fewer costs no more than a few itera
 BORROW_SIZE = 3  # largest factor, over the rows that are wanted of it, that is worth borrowing
 BORROW_LIMIT = 8  # iterations with borrowed factors that cost about as much as a new one
 BORROW_TOLERANCE = 0.1  # times the tolerance: a stale factor takes loose parts for held ones, r.z then underestimates the error
+RESCUE = 10_000  # fragments; a factor of so many is 100 to 200 MB
 FREE_SHIFT = 1e-10  # mass shift of static free clusters against the stiffest fragment: far below their lowest mode
 
 
@@ -68,10 +70,12 @@ class Lattice:
     mass: np.ndarray  # (F, 6, 6) [kg, kg m2]
     position: np.ndarray  # (F, 3) [m]
     box: np.ndarray  # (F) aggregate on the rest graph
+    rank: np.ndarray  # (F) place in an elimination order of the rest graph
     offset: np.ndarray  # (B, 6) s0: strain at which the bond carries nothing
-    end_fragment: np.ndarray  # (E) bond ends sorted by fragment
-    end_bond: np.ndarray  # (E)
-    end_side: np.ndarray  # (E) 0 the bond's a, 1 its b
+    end_first: np.ndarray  # (F + 1) i32 first bond end of each fragment
+    end_bond: np.ndarray  # (E) i32
+    end_side: np.ndarray  # (E) i32 0 the bond's a, 1 its b
+    end_other: np.ndarray  # (E) i32 the fragment on its other side, or GROUND
     version: int = 0  # counts changes of stiffness
     last: tuple | None = None  # the last system and what it was built for
     pool: Pool | None = None  # factors that may be borrowed
@@ -81,7 +85,7 @@ def lattice_build(fragments: Fragments, bonds: Bonds) -> Lattice:
     """The lattice of the intact structure."""
     a, b = bonds.fragment_a.astype(np.int64), bonds.fragment_b.astype(np.int64)
     position = np.asarray(fragments.position, float)
-    axes = np.stack([bonds.normal, bonds.axis, np.cross(bonds.normal, bonds.axis)], axis=1)
+    axes = np.stack([bonds.normal, bonds.axis, cross(bonds.normal, bonds.axis)], axis=1)
     arm_a, arm_b = bonds.centroid - position[a], np.where((b != GROUND)[:, None], bonds.centroid - position[b], 0.0)
     strain_a = _strain(axes, arm_a)
     strain_b = np.where((b != GROUND)[:, None, None], _strain(axes, arm_b), 0.0)
@@ -94,9 +98,13 @@ def lattice_build(fragments: Fragments, bonds: Bonds) -> Lattice:
     end_side = np.r_[np.zeros(len(a), int), np.ones(np.count_nonzero(b != GROUND), int)]
     end_fragment = np.where(end_side == 0, a[end_bond], b[end_bond])
     order = np.lexsort((end_side, end_bond, end_fragment))
+    end_other = np.where(end_side == 0, b[end_bond], a[end_bond])
+    end_first = np.searchsorted(end_fragment[order], np.arange(count + 1))
+    first, bond, side, other = (np.asarray(x, np.int32) for x in (end_first, end_bond[order], end_side[order], end_other[order]))
     result = Lattice(
         a, b, strain_a, strain_b, arm_a, arm_b, whole.copy(), whole, np.zeros((3, len(a), 6, 6)), mass, position,
-        _aggregates(a, b, position), np.zeros((len(a), 6)), end_fragment[order], end_bond[order], end_side[order],
+        _aggregates(a, b, position), elimination_rank(count, a[b != GROUND], b[b != GROUND]), np.zeros((len(a), 6)),
+        first, bond, side, other,
     )
     _blocks_update(result, np.arange(len(a)))
     return result
@@ -111,8 +119,9 @@ def lattice_soften(lattice: Lattice, bond: np.ndarray, stiffness: np.ndarray) ->
 
 def lattice_forget(lattice: Lattice) -> None:
     """Drop the factors that were kept to be borrowed, and what borrowed them: from here on the answers depend on the state alone."""
-    lattice.pool = None
-    if lattice.last is not None and isinstance(lattice.last[0].inverse, Factors) and not lattice.last[0].inverse.own:
+    if lattice.pool is not None:
+        lattice.pool.clear()
+    if lattice.last is not None and not all(lent.own for _, lent in lattice.last[0].lenders):
         lattice.last = None
 
 
@@ -134,15 +143,14 @@ def backing(bonds: Bonds) -> np.ndarray:
     around = np.zeros((int(max(a.max(initial=-1), b.max(initial=-1))) + 1, 3, 3))
     np.add.at(around, a, facing)
     np.add.at(around, b[inner], facing[inner])
-    across = np.stack([bonds.axis, np.cross(bonds.normal, bonds.axis)], axis=1)
+    across = np.stack([bonds.axis, cross(bonds.normal, bonds.axis)], axis=1)
     share = np.einsum("bki,ebij,bkj->ebk", across, np.stack([around[a], around[np.where(inner, b, a)]]), across)
     return np.clip(share.min(axis=0) / volume[:, None], 0.0, 1.0)
 
 
 def bond_strains(lattice: Lattice, bond: np.ndarray, u: np.ndarray) -> np.ndarray:
     """(n, 6) s - s0, relative displacement and rotation of the two sides of some bonds; u (F, 6) of all fragments."""
-    s = np.einsum("bij,bj->bi", lattice.strain_a[bond], u[lattice.a[bond]])
-    return np.einsum("bij,bj->bi", lattice.strain_b[bond], u[lattice.b[bond]]) - s - lattice.offset[bond]
+    return strains(bond, lattice.a, lattice.b, lattice.strain_a, lattice.strain_b, lattice.offset, u)
 
 
 def prestress(lattice: Lattice, bond: np.ndarray) -> np.ndarray:
@@ -165,64 +173,51 @@ def sway_loads(lattice: Lattice, bond: np.ndarray, u: np.ndarray) -> np.ndarray:
     wrong by N / k_s L, the shear strain at buckling; moments of second order (lateral and torsional buckling) are left out.
     """
     q = lattice.stiffness[bond] * bond_strains(lattice, bond, u)
-    Q = np.einsum("bi,bij->bj", q[:, :3], lattice.strain_a[bond, :3, :3])
-    f = np.zeros((len(lattice.position), 6))
-    inner = np.flatnonzero(lattice.b[bond] != GROUND)
-    for side, arm, sign, rows in ((lattice.a, lattice.arm_a, 1.0, slice(None)), (lattice.b, lattice.arm_b, -1.0, inner)):
-        fragment, r, force = side[bond[rows]], arm[bond[rows]], Q[rows]
-        turn = u[fragment, 3:]
-        rt, qt, rq = (np.einsum("bi,bi->b", x, y)[:, None] for x, y in ((r, turn), (force, turn), (r, force)))
-        moment = sign * (0.5 * (r * qt + force * rt) - rq * turn)
-        for k in range(3):
-            f[:, 3 + k] += np.bincount(fragment, moment[:, k], len(f))
-    return f
+    return turned(bond, lattice.a, lattice.b, lattice.arm_a, lattice.arm_b, lattice.strain_a, q, u)
 
 
 @dataclass
 class TwoLevel:
     """Preconditioner of a large A."""
 
-    diagonal: np.ndarray  # (n, 6, 6) inverse of A's diagonal blocks
-    Z: sparse.csr_matrix  # noqa: N815 rigid modes of the aggregates
-    ZT: sparse.csr_matrix  # noqa: N815
-    AZT: sparse.csr_matrix  # noqa: N815 (A Z)^T
-    coarse: SuperLU  # of Z^T A Z
+    fine: Deflation
+    coarse: Factors  # of Z^T A Z
+    place: np.ndarray  # (aggregates) i32 their rows there
+    rank: np.ndarray | None  # (n) order of elimination for clusters that iteration does not solve; None if they must not be factored
 
 
 @dataclass
 class Pool:
-    """Factors of systems of one form; for each fragment the newest that has it."""
+    """Factors of systems of one form; for each fragment its row in the newest that has it."""
 
     kappa: float
     mu: float
-    factor: list[tuple[SuperLU, int] | None]  # and its fragments
-    part: np.ndarray  # (F) which, or -1
-    row: np.ndarray  # (F) its row there
+    rank: np.ndarray  # (F) order of elimination
+    row: np.ndarray  # (F) i32, or -1
+    factors: Factors
 
-    def add(self, fragment: np.ndarray, factor: SuperLU) -> None:
-        """Keep the factor of these fragments; forget those that nobody needs any more."""
-        self.part[fragment], self.row[fragment] = len(self.factor), np.arange(len(fragment))
-        self.factor.append((factor, len(fragment)))
-        needed = np.bincount(self.part[self.part >= 0], minlength=len(self.factor))
-        self.factor = [one if needed[k] else None for k, one in enumerate(self.factor)]
+    def clear(self) -> None:
+        """Nothing to borrow from here on; a system that has its own factor keeps it until the next one is made."""
+        self.row[:] = -1
+
+    def add(self, system: System, fresh: np.ndarray) -> None:
+        """Factor the rows `fresh` (n) bool of a system, whole clusters; forget factors that nobody needs any more."""
+        fragment, rows = system.fragment[fresh], self.factors.rows
+        self.row[fragment] = -1
+        needed = np.bincount(self.row[self.row >= 0], minlength=rows)
+        kept = self.factors.keep(np.array([needed[begin:end].any() for begin, end in self.factors.span]))
+        self.row = np.where(self.row >= 0, np.r_[kept, np.int32(-1)][self.row], np.int32(-1))
+        of = system if fresh.all() else system.of(fresh)
+        self.row[fragment] = self.factors.add(of.K, self.rank[fragment], of.M, of.kappa, of.mu)
 
 
 @dataclass
-class Factors:
-    """Solves with the factors of a pool: exactly if they are of this system, else near enough to precondition it."""
+class Borrowed:
+    """Rows in a pool's factors: exact if they are of this system, else near enough to precondition it."""
 
     pool: Pool
     own: bool  # one factor, of this system
-    part: list[tuple[SuperLU, int, np.ndarray, np.ndarray]]  # factor, its fragments, rows in the system and in the factor
-
-    def solve(self, r: np.ndarray) -> np.ndarray:
-        """(n, 6) answer to r (n, 6)."""
-        z = np.empty_like(r)
-        for factor, count, mine, theirs in self.part:
-            full = np.zeros((count, 6))
-            full[theirs] = r[mine]
-            z[mine] = factor.solve(full.ravel()).reshape(-1, 6)[theirs]
-        return z
+    place: np.ndarray  # (n) i32
 
 
 @dataclass
@@ -235,7 +230,18 @@ class System:
     M: np.ndarray  # (n, 6, 6)
     kappa: float
     mu: float
-    inverse: Factors | TwoLevel | None = None  # of A
+    inverse: Borrowed | TwoLevel | None = None  # of A
+    part: list[tuple[System, np.ndarray]] = field(default_factory=list)  # in place of an inverse: small and large clusters, their rows
+
+    @property
+    def counts(self) -> np.ndarray:
+        """(m) fragments of each cluster."""
+        return np.diff(np.r_[self.start, len(self.fragment)])
+
+    @property
+    def lenders(self) -> list[tuple[System, Borrowed]]:
+        """The parts that have factors of a pool."""
+        return [(one, one.inverse) for one in (self, *(part for part, _ in self.part)) if isinstance(one.inverse, Borrowed)]
 
     def stiff(self, u: np.ndarray) -> np.ndarray:
         """K u, (n, 6)."""
@@ -249,16 +255,13 @@ class System:
         """A u, (n, 6)."""
         return self.kappa * self.stiff(u) + self.mu * self.inertial(u)
 
-    def matrix(self, some: np.ndarray) -> sparse.bsr_matrix:
-        """A of the rows `some` (n) bool among each other."""
-        row = np.repeat(np.arange(len(some)), np.diff(self.K.indptr))
-        keep = some[row] & some[self.K.indices]
-        row, column = row[keep], self.K.indices[keep]
-        data = self.kappa * self.K.data[keep]
-        data[row == column] += self.mu * self.M[some]
-        place = np.cumsum(some) - 1
-        start = np.searchsorted(place[row], np.arange(np.count_nonzero(some) + 1))
-        return sparse.bsr_matrix((data, place[column], start), shape=2 * (6 * np.count_nonzero(some),))
+    def of(self, some: np.ndarray) -> System:
+        """The system of the rows `some` (n) bool alone, whole clusters, without an inverse."""
+        length, kept = np.diff(self.K.indptr), np.flatnonzero(some)
+        block, place = np.flatnonzero(np.repeat(some, length)), np.cumsum(some, dtype=np.int32) - 1
+        first = np.r_[0, np.cumsum(length[kept])].astype(np.int32)
+        K = sparse.bsr_matrix((self.K.data[block], place[self.K.indices[block]], first), shape=2 * (6 * len(kept),))
+        return System(self.fragment[kept], place[self.start[some[self.start]]], K, self.M[kept], self.kappa, self.mu)
 
 
 def system_of(
@@ -270,6 +273,9 @@ def system_of(
         if lattice.pool is None or (lattice.pool.kappa, lattice.pool.mu) != (kappa, mu):
             lattice.pool = _pool(lattice, kappa, mu)
         lattice.last = system_build(lattice, cluster, wanted, held, kappa, mu, direct, lattice.pool), tuple(np.copy(x) for x in ask)
+    else:
+        for part, lent in lattice.last[0].lenders:  # may be borrowed again, as if they had just been made
+            lent.pool.row[part.fragment] = lent.place
     return lattice.last[0]
 
 
@@ -277,8 +283,8 @@ def system_build(
     lattice: Lattice, cluster: np.ndarray, wanted: np.ndarray, held: np.ndarray, kappa: float, mu: float, direct: int = 0,
     pool: Pool | None = None,
 ) -> System:
-    """The system of the clusters `wanted` (F) bool, over bonds `held` (B) bool; `cluster` (F) are their labels. Solved by a sparse
-    factor up to `direct` fragments, its own or those of `pool`, by two-level conjugate gradients beyond.
+    """The system of the clusters `wanted` (F) bool, over bonds `held` (B) bool; `cluster` (F) are their labels. Solved by
+    sparse factors, their own or those of `pool`, where a cluster has up to `direct` fragments, by two-level conjugate gradients beyond.
 
     Bonds in `held` must join fragments of one cluster. With mu = 0 a tiny mass shift keeps free clusters regular; their loads must
     balance (see `loads_balance`), so that the shift moves nothing."""
@@ -286,45 +292,50 @@ def system_build(
     fragment = fragment[np.argsort(cluster[fragment], kind="stable")]
     label = cluster[fragment]
     start = np.flatnonzero(np.r_[True, label[1:] != label[:-1]])
-    row = np.full(len(lattice.position) + 1, -1)
-    row[fragment] = np.arange(len(fragment))
-    held = held & wanted[lattice.a]
-
-    end = np.flatnonzero(held[lattice.end_bond])
-    end = end[np.argsort(row[lattice.end_fragment[end]], kind="stable")]
-    end_bond, end_side = lattice.end_bond[end], lattice.end_side[end]
-    end_row = row[lattice.end_fragment[end]]
-    own = np.zeros((len(fragment), 6, 6))
-    first = np.flatnonzero(np.r_[True, end_row[1:] != end_row[:-1]]) if len(end) else np.zeros(0, int)
-    if len(end):
-        own[end_row[first]] = np.add.reduceat(lattice.block[2 * end_side, end_bond], first, axis=0)
-
-    inner = lattice.b[end_bond] != GROUND
-    pair_bond, pair_side, pair_row = end_bond[inner], end_side[inner], end_row[inner]
-    pair_column = row[np.where(pair_side == 0, lattice.b[pair_bond], lattice.a[pair_bond])]
-    across = lattice.block[1, pair_bond]
-    across = np.where((pair_side == 1)[:, None, None], across.transpose(0, 2, 1), across)
-    K = _bsr(len(fragment), own, pair_row, pair_column, across)
+    ends = (lattice.end_first, lattice.end_bond, lattice.end_side, lattice.end_other)
+    K = stiffness_matrix(fragment, held & wanted[lattice.a], *ends, lattice.block)
     M = lattice.mass[fragment]
     if mu == 0.0:
-        mu = FREE_SHIFT * kappa * float(np.max(np.trace(own[:, :3, :3], axis1=1, axis2=2), initial=0.0) / 3 / np.min(M[:, 0, 0])) + 1e-12
+        own = K.data[K.indptr[:-1], :3, :3]
+        mu = FREE_SHIFT * kappa * float(np.max(np.trace(own, axis1=1, axis2=2), initial=0.0) / 3 / np.min(M[:, 0, 0])) + 1e-12
     system = System(fragment, start, K, M, kappa, mu)
-    if len(fragment) <= direct:
-        pool = pool or _pool(lattice, kappa, mu)
-        part = pool.part[fragment]
-        asked = np.bincount(part[part >= 0], minlength=len(pool.factor))
-        fair = np.array([one is not None and one[1] <= BORROW_SIZE * asked[k] for k, one in enumerate(pool.factor)] + [False])
-        fresh = np.logical_or.reduceat(~fair[part], start) | (len(fragment) < BORROW_LEAST)
-        system.inverse = _factors(system, pool, np.repeat(fresh, np.diff(np.r_[start, len(fragment)])))
-        return system
-    A = system.matrix(np.ones(len(fragment), bool))
-    Z = _rigid_modes(lattice.position[fragment], lattice.box[fragment], pair_row, pair_column)
-    AZ = sparse.csr_matrix(A @ Z)
-    ZT = sparse.csr_matrix(Z.T)
-    E = ZT @ AZ
-    coarse = _factor(sparse.csc_matrix((E + E.T) * 0.5))
-    system.inverse = TwoLevel(np.linalg.inv(kappa * own + mu * M), Z, ZT, sparse.csr_matrix(AZ.T), coarse)
+    small = np.repeat(system.counts <= direct, system.counts)
+    if small.all():
+        _lend(system, pool or _pool(lattice, kappa, mu))
+    elif not small.any():
+        _two_level(system, lattice, direct > 0)
+    else:
+        system.part = [(system.of(rows), np.flatnonzero(rows)) for rows in (small, ~small)]
+        _lend(system.part[0][0], pool or _pool(lattice, kappa, mu))
+        _two_level(system.part[1][0], lattice, True)
     return system
+
+
+def _lend(system: System, pool: Pool) -> None:
+    """Solve a system with the factors of a pool, and new ones where those do not fit."""
+    begin = np.array([span[0] for span in pool.factors.span] + [pool.factors.rows])
+    row = pool.row[system.fragment]
+    part = np.where(row >= 0, np.searchsorted(begin, row, side="right") - 1, len(begin) - 1)
+    asked = np.bincount(part, minlength=len(begin))
+    fair = np.r_[np.diff(begin), np.inf] <= BORROW_SIZE * asked
+    fresh = np.logical_or.reduceat(~fair[part], system.start) | (len(row) < BORROW_LEAST)
+    system.inverse = _borrowed(system, pool, np.repeat(fresh, system.counts))
+
+
+def _two_level(system: System, lattice: Lattice, rescue: bool) -> None:
+    """Solve a system by iteration, and, to `rescue` them, clusters of moderate size that it does not solve by their factor."""
+    K, diagonal = system.K, system.K.indptr[:-1]  # each row's diagonal block comes first
+    data = system.kappa * K.data
+    data[diagonal] += system.mu * system.M
+    A = sparse.bsr_matrix((data, K.indices, K.indptr), shape=K.shape)
+    row = np.repeat(np.arange(len(diagonal)), np.diff(K.indptr))
+    Z = _rigid_modes(lattice.position[system.fragment], lattice.box[system.fragment], row, K.indices)
+    AZ = sparse.bsr_matrix(A @ Z)
+    E = sparse.bsr_matrix(Z.T @ AZ)
+    count, coarse = len(E.indptr) - 1, Factors()
+    place = coarse.add(E, elimination_rank(count, np.repeat(np.arange(count), np.diff(E.indptr)), E.indices))
+    fine = Deflation(np.linalg.inv(data[diagonal]), Z.data, Z.indices, AZ.indptr, AZ.indices, np.asarray(AZ.data))
+    system.inverse = TwoLevel(fine, coarse, place, lattice.rank[system.fragment] if rescue else None)
 
 
 def system_solve(
@@ -333,90 +344,64 @@ def system_solve(
     """Solve A u = f from a guess: (n, 6) solution, iterations, (m) bool clusters that converged.
 
     Stops per cluster when the energy norm of the error, estimated as r.z, is below `tolerance` of the energy of the solution. With
-    a factor of A the guess is not needed and no iteration is made; clusters that borrowed factors do not solve get their own."""
+    a factor of A the guess is not needed and no iteration is made; clusters that borrowed factors do not solve get their own, and so do
+    those of up to RESCUE fragments that iteration does not solve, unless the system was built without any factors."""
+    if system.part:
+        u, converged, iterations, begins = u.copy(), np.zeros(len(system.start), bool), 0, np.zeros(len(f), bool)
+        for part, rows in system.part:
+            u[rows], made, done = system_solve(part, f[rows], u[rows], tolerance, limit)
+            begins[:] = False
+            begins[rows] = True
+            converged[begins[system.start]] = done
+            iterations = max(iterations, made)
+        return u, iterations, converged
     inverse = system.inverse
-    if isinstance(inverse, Factors):
+    if isinstance(inverse, Borrowed):
+        factors = inverse.pool.factors
         if inverse.own:
-            return inverse.solve(f), 0, np.ones(len(system.start), bool)
-        u, iterations, converged = _gradients(system, f, u, inverse.solve, BORROW_TOLERANCE * tolerance, BORROW_LIMIT)
+            return factors.solve(inverse.place, f), 0, np.ones(len(system.start), bool)
+        form = system.K, system.M, system.kappa, system.mu
+        u, iterations, converged = factors.gradients(
+            inverse.place, *form, system.start, f, u, BORROW_TOLERANCE * tolerance, BORROW_LIMIT
+        )
         if not converged.all():
-            late = np.repeat(~converged, np.diff(np.r_[system.start, len(f)]))
-            inverse = system.inverse = _factors(system, inverse.pool, late)
-            u = np.where(late[:, None], inverse.solve(f), u)
+            late = np.repeat(~converged, system.counts)
+            inverse = system.inverse = _borrowed(system, inverse.pool, late)
+            u[late] = factors.solve(inverse.place[late], f[late])
         return u, iterations, np.ones(len(system.start), bool)
     assert inverse is not None
-
-    def coarse(y):
-        return (inverse.Z @ inverse.coarse.solve(y)).reshape(-1, 6)
-
-    def precondition(r):
-        z = np.einsum("nij,nj->ni", inverse.diagonal, r)
-        return z + coarse(inverse.ZT @ r.ravel() - inverse.AZT @ z.ravel())
-
-    u = u + coarse(inverse.ZT @ (f - system.product(u)).ravel())
-    return _gradients(system, f, u, precondition, tolerance, limit)
-
-
-def _gradients(
-    system: System, f: np.ndarray, u: np.ndarray, precondition: Callable[[np.ndarray], np.ndarray], tolerance: float, limit: int
-) -> tuple[np.ndarray, int, np.ndarray]:
-    """Preconditioned conjugate gradients from u (n, 6): each cluster has scalars and a stop of its own."""
-    counts = np.diff(np.r_[system.start, len(f)])
-
-    def dots(x, y):
-        return np.add.reduceat(np.einsum("ni,ni->n", x, y), system.start)
-
-    r = f - system.product(u)
-    z = precondition(r)
-    p, rz = z.copy(), dots(r, z)
-    iteration = 0
-    while True:
-        energy = np.maximum(dots(u, f), 0.0)
-        open_ = rz > tolerance**2 * energy
-        if not open_.any() or iteration == limit:
-            return u, iteration, ~open_
-        iteration += 1
-        Ap = system.product(p)
-        curvature = dots(p, Ap)
-        alpha = np.where(open_ & (curvature > 0), rz / np.where(curvature > 0, curvature, 1.0), 0.0)
-        step = np.repeat(alpha, counts)[:, None]
-        u = u + step * p
-        r = r - step * Ap
-        z = precondition(r)
-        rz_new = dots(r, z)
-        beta = np.where(open_ & (rz > 0), rz_new / np.where(rz > 0, rz, 1.0), 0.0)
-        p = z + np.repeat(beta, counts)[:, None] * p
-        rz = np.where(open_, rz_new, rz)
+    fine = inverse.fine
+    rest = np.zeros((len(inverse.place), 6))
+    np.add.at(rest, fine.aggregate, np.einsum("nij,ni->nj", fine.mode, f - system.product(u)))
+    u = u + np.einsum("nij,nj->ni", fine.mode, inverse.coarse.solve(inverse.place, rest)[fine.aggregate])
+    form = system.K, system.M, system.kappa, system.mu
+    u, iterations, converged = inverse.coarse.gradients(inverse.place, *form, system.start, f, u, tolerance, limit, fine)
+    late = ~converged & (system.counts <= RESCUE)
+    if inverse.rank is not None and late.any():
+        rows, lone = np.repeat(late, system.counts), Factors()
+        alone = system.of(rows)
+        u[rows] = lone.solve(lone.add(alone.K, inverse.rank[rows], alone.M, system.kappa, system.mu), f[rows])
+    return u, iterations, converged | (late & (inverse.rank is not None))
 
 
 def _pool(lattice: Lattice, kappa: float, mu: float) -> Pool:
     """Without factors."""
-    return Pool(kappa, mu, [], np.full(len(lattice.position), -1), np.zeros(len(lattice.position), int))
+    return Pool(kappa, mu, lattice.rank, np.full(len(lattice.position), -1, np.int32), Factors())
 
 
-def _factors(system: System, pool: Pool, fresh: np.ndarray) -> Factors:
+def _borrowed(system: System, pool: Pool, fresh: np.ndarray) -> Borrowed:
     """Factor the rows `fresh` (n) bool, whole clusters, into the pool, and take all others from it."""
     if fresh.any():
-        pool.add(system.fragment[fresh], _factor(system.matrix(fresh)))
-    part, row = pool.part[system.fragment], pool.row[system.fragment]
-    parts = []
-    for k in np.unique(part):
-        factor, count = pool.factor[k] or (None, 0)
-        mine = np.flatnonzero(part == k)
-        assert factor is not None
-        parts.append((factor, count, mine, row[mine]))
-    return Factors(pool, bool(fresh.all()), parts)
-
-
-def _factor(A: sparse.bsr_matrix | sparse.csc_matrix) -> SuperLU:
-    """Of a symmetric positive definite matrix."""
-    return splu(sparse.csc_matrix(A), permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True}, diag_pivot_thresh=0.0)
+        pool.add(system, fresh)
+    return Borrowed(pool, bool(fresh.all()), pool.row[system.fragment])
 
 
 def rigid_part(position: np.ndarray, mass: np.ndarray, start: np.ndarray, free: np.ndarray, p: np.ndarray) -> np.ndarray:
     """(n, 6) the rigid motion of each free cluster whose momentum equals that of p (n, 6) [kg m/s, kg m2/s]; zero in held clusters.
 
     position (n, 3), mass (n, 6, 6), rows of cluster k from start[k]; free (m) bool."""
+    if not free.any():
+        return np.zeros_like(p)
     counts = np.diff(np.r_[start, len(p)])
     m = mass[:, 0, 0]
     total = np.add.reduceat(m, start)[:, None]
@@ -424,11 +409,11 @@ def rigid_part(position: np.ndarray, mass: np.ndarray, start: np.ndarray, free: 
     r = position - np.repeat(centre, counts, axis=0)
     square = np.einsum("ni,ni->n", r, r)
     inertia = mass[:, 3:, 3:] + m[:, None, None] * (square[:, None, None] * np.eye(3) - r[:, :, None] * r[:, None, :])
-    moment = np.add.reduceat(p[:, 3:] + np.cross(r, p[:, :3]), start)
+    moment = np.add.reduceat(p[:, 3:] + cross(r, p[:, :3]), start)
     v = np.add.reduceat(p[:, :3], start) / total
     w = np.linalg.solve(np.add.reduceat(inertia, start), moment[:, :, None])[:, :, 0]
     v, w = (np.repeat(x * free[:, None], counts, axis=0) for x in (v, w))
-    return np.concatenate([v + np.cross(w, r), w], axis=1)
+    return np.concatenate([v + cross(w, r), w], axis=1)
 
 
 def loads_balance(position: np.ndarray, mass: np.ndarray, start: np.ndarray, free: np.ndarray, f: np.ndarray) -> np.ndarray:
@@ -440,7 +425,7 @@ def _strain(axes: np.ndarray, r: np.ndarray) -> np.ndarray:
     """S (B, 6, 6) of bonds with axes (B, 3, 3) at lever arms r (B, 3)."""
     S = np.zeros((len(r), 6, 6))
     S[:, :3, :3] = S[:, 3:, 3:] = axes
-    S[:, :3, 3:] = np.cross(r[:, None, :], axes)  # row . (theta x r) = (r x row) . theta
+    S[:, :3, 3:] = cross(r[:, None, :], axes)  # row . (theta x r) = (r x row) . theta
     return S
 
 
@@ -451,19 +436,7 @@ def _blocks_update(lattice: Lattice, bond: np.ndarray) -> None:
     lattice.block[2, bond] = Sb.transpose(0, 2, 1) @ (k * Sb)
 
 
-def _bsr(count: int, own: np.ndarray, row: np.ndarray, column: np.ndarray, across: np.ndarray) -> sparse.bsr_matrix:
-    """Block matrix from its diagonal and off-diagonal blocks sorted by row."""
-    start = np.zeros(count + 1, np.int32)
-    start[1:] = np.cumsum(np.bincount(row, minlength=count) + 1)
-    slot = np.arange(len(row)) + row + 1  # each row's diagonal block comes first
-    data = np.empty((len(row) + count, 6, 6))
-    index = np.empty(len(row) + count, np.int32)
-    data[start[:-1]], index[start[:-1]] = own, np.arange(count)
-    data[slot], index[slot] = across, column
-    return sparse.bsr_matrix((data, index, start), shape=(6 * count, 6 * count))
-
-
-def _rigid_modes(position: np.ndarray, box: np.ndarray, row: np.ndarray, column: np.ndarray) -> sparse.csr_matrix:
+def _rigid_modes(position: np.ndarray, box: np.ndarray, row: np.ndarray, column: np.ndarray) -> sparse.bsr_matrix:
     """Z (6n, 6 aggregates): the six rigid motions of each aggregate, a connected component of the bonds whose two ends lie in one box."""
     n = len(position)
     same = box[row] == box[column]
@@ -472,8 +445,7 @@ def _rigid_modes(position: np.ndarray, box: np.ndarray, row: np.ndarray, column:
     size = np.bincount(aggregate, minlength=count)
     centre = np.stack([np.bincount(aggregate, position[:, k], count) / size for k in range(3)], axis=1)
     Z = _strain(np.broadcast_to(np.eye(3), (n, 3, 3)), position - centre[aggregate])
-    blocks = sparse.bsr_matrix((Z, aggregate.astype(np.int32), np.arange(n + 1, dtype=np.int32)), shape=(6 * n, 6 * count))
-    return sparse.csr_matrix(blocks)
+    return sparse.bsr_matrix((Z, aggregate.astype(np.int32), np.arange(n + 1, dtype=np.int32)), shape=(6 * n, 6 * count))
 
 
 def _aggregates(a: np.ndarray, b: np.ndarray, position: np.ndarray) -> np.ndarray:

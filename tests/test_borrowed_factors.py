@@ -5,7 +5,7 @@ import pytest
 
 from shot.params import Material
 from sim import stress
-from sim.stress import Factors, Lattice, bond_strains, lattice_build, lattice_forget, lattice_soften, system_build, system_of, system_solve
+from sim.stress import Borrowed, Lattice, bond_strains, lattice_build, lattice_forget, lattice_soften, system_build, system_of, system_solve
 from tests.structures import boxes
 
 KAPPA, MU = 1.0, 72.0**2  # the dynamic form at h = impact_time: free parts stay regular
@@ -41,11 +41,11 @@ def test_a_crack_is_solved_with_the_factor_from_before():
     bonds within 1 %."""
     lattice, load = block()
     before, first, none = solved(lattice, load, borrow=True)
-    assert isinstance(first.inverse, Factors) and first.inverse.own and none == 0
+    assert isinstance(first.inverse, Borrowed) and first.inverse.own and none == 0
     bed = np.flatnonzero((lattice.b >= 0) & (np.abs(lattice.a - lattice.b) == 1))
     lattice_soften(lattice, bed[20:22], np.array([[0.0], [0.2]]) * lattice.whole[bed[20:22]])
     u, system, iterations = solved(lattice, load, True, before)
-    assert isinstance(system.inverse, Factors) and not system.inverse.own and 0 < iterations <= stress.BORROW_LIMIT
+    assert isinstance(system.inverse, Borrowed) and not system.inverse.own and 0 < iterations <= stress.BORROW_LIMIT
     exact, fresh, _ = solved(lattice, load, borrow=False)
     assert energy_error(fresh, u, exact) < 1e-3
     bond = np.arange(len(lattice.a))
@@ -63,7 +63,7 @@ def test_a_stale_factor_is_replaced():
     assert iterations == stress.BORROW_LIMIT
     exact, _, _ = solved(lattice, load, borrow=False)
     np.testing.assert_allclose(u, exact, rtol=1e-7, atol=1e-9 * np.abs(exact).max())
-    assert isinstance(system.inverse, Factors) and len(system.inverse.part) == 1
+    assert isinstance(system.inverse, Borrowed) and len(system.inverse.pool.factors.span) == 1
 
 
 def test_nothing_of_the_past_is_left_once_forgotten():
@@ -92,4 +92,6 @@ def test_factors_nobody_needs_are_dropped(lost: int):
         lattice_soften(lattice, bond, lattice.whole[bond])
         solved(lattice, load, borrow=True)
     assert lattice.pool is not None
-    assert sum(one is not None for one in lattice.pool.factor) == len(np.unique(lattice.pool.part))
+    row, factors = lattice.pool.row, lattice.pool.factors
+    assert all(np.any((begin <= row) & (row < end)) for begin, end in factors.span)
+    assert factors.blocks == factors.start[factors.rows] and factors.rows == sum(end - begin for begin, end in factors.span)
