@@ -110,18 +110,20 @@ def swept(S: ti.template(), c, cell_size, tune: ti.template()):
 
 @ti.kernel
 def pairs_find(
-    S: PairPack, hulls: ti.i32, last_count: ti.i32, mask: ti.i32, room: ti.i32, pair_room: ti.i32, cell_size: ti.f32, tune: Tuning,
+    S: PairPack, hulls: ti.i32, last_count: ti.i32, behind: ti.i32, mask: ti.i32, room: ti.i32, pair_room: ti.i32, cell_size: ti.f32,
+    tune: Tuning,
 ):
-    """Pairs of the step into contact.pair and grid.source; or only grid.need, if they do not fit."""
+    """Pairs of the step into contact.pair and grid.source; or only grid.need, if they do not fit. `behind`: rows of the last list beyond
+    its end, that had been laid aside."""
     ti.loop_config(serialize=True)
     for _ in range(1):
         S.grid_need[0] = entries_fill(S, hulls, mask, room, cell_size, tune)
         S.grid_need[1] = 0
         if S.grid_need[0] <= room:
-            S.grid_need[1] = pairs_search(S, hulls, last_count, mask, pair_room, cell_size, tune)
+            S.grid_need[1] = pairs_search(S, hulls, last_count + behind, mask, pair_room, cell_size, tune)
             if S.grid_need[1] <= pair_room:
                 pairs_sort(S, hulls, S.grid_need[1])
-                pairs_match(S, last_count, S.grid_need[1])
+                pairs_match(S, last_count, behind, S.grid_need[1])
 
 
 @ti.func
@@ -166,7 +168,7 @@ def pair_add(S: ti.template(), a, b, pairs, pair_room):
 
 
 @ti.func
-def pairs_search(S: ti.template(), hulls, last_count, mask, pair_room, cell_size, tune: ti.template()):
+def pairs_search(S: ti.template(), hulls, last_rows, mask, pair_room, cell_size, tune: ti.template()):
     """Pairs around every awake hull, and the rows that sleepers keep; the number of pairs."""
     for c in range(hulls + 1):
         S.grid_first[c] = 0
@@ -202,7 +204,7 @@ def pairs_search(S: ti.template(), hulls, last_count, mask, pair_room, cell_size
                                         struck = 1
     if struck == 1:
         pairs = pairs_behind(S, hulls, pairs, mask, pair_room, cell_size, tune)
-    for m in range(last_count):
+    for m in range(last_rows):
         if S.last_count[m] > 0:
             pair = S.last_pair[m]
             ba = S.fragment_body[S.hull_fragment[pair[0]]]
@@ -284,20 +286,33 @@ def pairs_sort(S: ti.template(), hulls, pairs):
 
 
 @ti.func
-def pairs_match(S: ti.template(), last_count, pairs):
-    """The same pair's row in the last list (both are sorted), its bodies, and whether the row is kept as it is."""
+def row_reach(S: ti.template(), m, end, pair):
+    """First of the sorted last rows m to end - 1 whose pair is not before this one, or end."""
+    before = True
+    while before and m < end:
+        old = S.last_pair[m]
+        before = old[0] < pair[0] or (old[0] == pair[0] and old[1] < pair[1])
+        m += ti.cast(before, ti.i32)
+    return m
+
+
+@ti.func
+def pairs_match(S: ti.template(), last_count, behind, pairs):
+    """The same pair's row in the last list or behind it (all are sorted), its bodies, and whether the row is kept as it is."""
+    end = last_count + behind
     m = 0
+    n = last_count
     for p in range(pairs):
         pair = S.contact_pair[p]
-        behind = True
-        while behind and m < last_count:
-            old = S.last_pair[m]
-            behind = old[0] < pair[0] or (old[0] == pair[0] and old[1] < pair[1])
-            m += ti.cast(behind, ti.i32)
+        m = row_reach(S, m, last_count, pair)
+        n = row_reach(S, n, end, pair)
         found = -1
         at = ti.min(m, ti.max(last_count - 1, 0))
-        if m < last_count and S.last_pair[at][0] == pair[0] and S.last_pair[at][1] == pair[1]:
+        if m < last_count and S.last_pair[at][0] == pair[0] and S.last_pair[at][1] == pair[1] and S.last_count[at] >= 0:
             found = m
+        at = ti.min(n, ti.max(end - 1, 0))
+        if n < end and S.last_pair[at][0] == pair[0] and S.last_pair[at][1] == pair[1]:
+            found = n
         ba = S.fragment_body[S.hull_fragment[pair[0]]]
         bb = -1
         awake = moves(S, ba)

@@ -136,6 +136,18 @@ GRID = {
     "keep": ti.i32,  # (P) 1: neither body is awake, copy the row; else 2 + 4: the body of a, of b may be stopped in this step
     "need": ti.i32,  # (2) entries and pairs wanted; more than there is room for: grow and repeat
 }
+REST = {  # sim/rest.py
+    "owner": ti.i32,  # (F)
+    "start": ti.i32,  # (F + 1)
+    "key": _i2,  # (E)
+    "source": ti.i32,  # (E)
+    "live": ti.i32,  # (R)
+    "load": ti.types.vector(10, ti.f32),  # (E) [N], [N m], [N m], [N]
+    "fragment": ti.i32,  # (E)
+    "force": _f3,  # (F) [N]
+    "moment": _f3,  # (F) [N m]
+    "pressing": ti.types.vector(7, ti.f32),  # (F) [N], [N m], [N]
+}
 CLIP = {
     "point": _f3,  # (LANES * CANDIDATES) [m] midway between the surfaces
     "separation": ti.f32,
@@ -155,13 +167,14 @@ WORK = {
     "load_size": ti.f32,  # (F) [N] sum of |force|
     "pressed": ti.f32,  # (F) [N] sum of the contacts' normal forces
     "budget": ti.f32,  # (F) scratch of sim/sleep.py
+    "next": ti.i32,  # (F) first point laid aside of an owner that is still to be summed; -1: all are, in its sums
     "struck": ti.i32,  # (F) 1: something may stop it in this step
     "start": ti.i32,  # (F + 1) contact rows of a body: side[start[b]:start[b + 1]]
     "joint_start": ti.i32,  # (F + 1)
     "colour": ti.i32,  # (F) -1 not awake
     "order": ti.i32,  # (F) awake bodies by colour, then index
     "colour_start": ti.i32,  # (COLOURS + 1) in order
-    "count": ti.i32,  # (4) awake bodies, colours, contact points, active rows
+    "count": ti.i32,  # (5) awake bodies, colours, contact points, active rows, 1 if a body with rows laid aside is hit
     "term": ti.f64,  # (len(ENERGY)) [J]
     "side": ti.i32,  # 2 row + (1 if the body is b)
     "joint_side": ti.i32,
@@ -170,7 +183,7 @@ WORK = {
 }
 TABLES = {
     "body": BODY, "fragment": FRAGMENT, "hull": HULL, "contact": CONTACT, "last": CONTACT,
-    "joint": JOINT, "row": JOINT_ROW, "grid": GRID, "clip": CLIP, "work": WORK,
+    "joint": JOINT, "row": JOINT_ROW, "grid": GRID, "clip": CLIP, "rest": REST, "work": WORK,
 }
 
 
