@@ -115,6 +115,8 @@ HULL = {
     "edge": _i4,  # (E) vertex, vertex, face, face
     "vertex_now": _f3,  # (V) [m] turned with the body, from the fragment's centre
     "normal_now": _f3,  # (P)
+    "turned": _f4,  # (C) rotation and centre that vertex_now, normal_now and the box were made for
+    "centre": _d3,  # (C) [m]
     "lower": _f3,  # (C) [m] box around the hull, from the scene's origin
     "upper": _f3,  # (C)
 }
@@ -130,6 +132,10 @@ GRID = {
     "start": ti.i32,  # (T + 2) bucket b holds entries start[b + 1] to start[b + 2]
     "hull": ti.i32,  # (E) entries by bucket, hulls ascending
     "cell": _i3,  # (E) the cell of the entry
+    "still": ti.i32,  # (C) 1: a hull that does not move, in the grid of those
+    "still_start": ti.i32,  # the same as start, hull and cell for that grid
+    "still_hull": ti.i32,
+    "still_cell": _i3,
     "pair": _i2,  # (P) as found
     "first": ti.i32,  # (C + 1) counting sort by a
     "source": ti.i32,  # (P) row in the last contact list, -1 new; sorted like the contact table

@@ -3,10 +3,10 @@
 In: the contact list of a step, body states. Out: `Rest`, an immutable store of rows with what they press with on every fragment.
 
 A row whose two bodies stay where they are says the same in every step. Once enough such rows are there (`rest_lay`), they leave the
-list; their forces are summed once, per owner: a sleeping body, or a fragment of a body that holds to the ground. An owner that rows of the list
-press on as well is summed anew in the order of all its pairs (sim/sweep.py, `solve_forces`), so no bit tells whether rows were laid aside:
-what is stored, or read as contacts, has both kinds. A body that wakes, splits, is driven or may be woken by a hit takes its rows back into the
-list (`rest_take`), behind the list's end, sorted like it. Not handled: bodies of a building that stands; they have no rows at all.
+list; their forces are summed once, per owner: a sleeping body, or a fragment of a body that holds to the ground. An owner that rows of
+the list press on as well is summed anew in the order of all its pairs (sim/sweep.py, `solve_forces`), so no bit tells whether rows were
+laid aside: what is stored, or read as contacts, has both kinds. A body that wakes, splits, is driven or may be woken by a hit takes its
+rows back into the list (`rest_take`), behind the list's end, sorted like it. Not handled: joints between sleepers; each step visits them.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def rest_none(count: int, table: dict) -> Rest:
     zero = np.zeros(0, np.int32)
     flag, three = np.zeros(count, np.int32), np.zeros((count, 3), np.float32)
     return Rest(
-        columns, zero, flag.astype(bool), flag, np.zeros(count + 1, np.int32), np.zeros((0, 2), np.int32), zero, np.zeros((0, 10), np.float32),
-        zero, three, three, np.zeros((count, 7), np.float32),
+        columns, zero, flag.astype(bool), flag, np.zeros(count + 1, np.int32), np.zeros((0, 2), np.int32), zero,
+        np.zeros((0, 10), np.float32), zero, three, three, np.zeros((count, 7), np.float32),
     )
 
 
@@ -190,8 +190,8 @@ def _summed(world: World, row: dict[str, np.ndarray], state: np.ndarray) -> Rest
     touched[body[body >= 0]] = True
     source = (point // POINTS).astype(np.int32)
     return Rest(
-        row, np.ones(len(pair), np.int32), touched, (np.diff(start) > 0).astype(np.int32), start, pair[source], source, load, f.astype(np.int32),
-        force, moment, pressing,
+        row, np.ones(len(pair), np.int32), touched, (np.diff(start) > 0).astype(np.int32), start, pair[source], source, load,
+        f.astype(np.int32), force, moment, pressing,
     )
 
 

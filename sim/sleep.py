@@ -32,7 +32,7 @@ def wake(S: ti.template(), b, calm):
 
 @ti.func
 def wake_hit(S: ti.template(), pairs, count, tune: ti.template()):
-    """Before the solve: what is being hit wakes, with the sleepers behind it. 1, and nobody woken, if it reaches one with rows laid aside."""
+    """Before the solve: what is being hit wakes, with the sleepers behind it. 1, and nobody woken, if that reaches rows laid aside."""
     for b in range(count):
         S.work_budget[b] = 0.0
     woken = 0

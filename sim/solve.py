@@ -39,7 +39,17 @@ from sim.narrowphase import CANDIDATES, LANES, ManifoldPack, manifolds_make
 from sim.rest import Rest, flooded, rest_append, rest_lay, rest_moved, rest_take
 from sim.state import world_save
 from sim.sweep import (
-    COLOURS, BeginPack, EndPack, ForcePack, SolvePack, solve_begin, solve_colour, solve_dual, solve_end, solve_forces, solve_serial,
+    COLOURS,
+    BeginPack,
+    EndPack,
+    ForcePack,
+    SolvePack,
+    solve_begin,
+    solve_colour,
+    solve_dual,
+    solve_end,
+    solve_forces,
+    solve_serial,
 )
 from sim.world import Settings, Table, World, contacts_fit
 
@@ -135,7 +145,10 @@ class Work:
         """Room for this many grid entries and hull pairs."""
         self.entries, self.pairs = entries, pairs
         sizes = {"start": self.mask + 4, "hull": entries, "cell": entries, "first": world.hulls.count + 1, "need": 2}
+        sizes |= {f"still_{k}": sizes[k] for k in ("start", "hull", "cell")} | {"still": world.hulls.count}
         self.grid = {k: ti.ndarray(e, sizes.get(k, pairs)) for k, e in GRID.items()}
+        for k in ("still", "still_start"):
+            self.grid[k].fill(0)
         sizes = {"side": 2 * pairs, "active": pairs, "error": POINTS * pairs, "joint_side": 2 * self.joints}
         sizes |= {"start": self.count + 1, "joint_start": self.count + 1}
         sizes |= {"colour_start": COLOURS + 2, "count": 5, "term": len(ENERGY)}
