@@ -5,7 +5,8 @@ In: bodies, fragments, hulls, the last step's contacts. Out: hull pairs sorted b
 in the last step's list (or -1), written into the next contact table. Pairs of which neither body is awake or driven are not
 searched: their contacts are kept as they are, so that sleeping rubble still presses and wakes without a jolt.
 
-Every hull enters all cells that its swept box overlaps; a pair is taken in the one cell that holds the larger of the two
+What does not move is in a grid of its own, made anew when some of it has moved or enough has come to rest. Every other hull enters all
+cells that its swept box overlaps; a pair is taken in the one cell that holds the larger of the two
 lower corners, so none comes twice, whatever the hash. Boxes are tested with the relative sweep: pieces
 that fall side by side do not see each other's speed. All lists are filled serially in index order (a parallel loop costs more than 20 000
 hulls here). Not handled: hulls larger than about 10^4 cells become slow, not wrong.
@@ -15,10 +16,12 @@ import taichi as ti
 
 from sim.layout import ASLEEP, AWAKE, FIXED, Tuning, pack_type
 
-TurnPack = pack_type(body="x q", fragment="body offset", hull="fragment span vertex normal vertex_now normal_now lower upper")
+TurnPack = pack_type(
+    body="x q", fragment="body offset", hull="fragment span vertex normal vertex_now normal_now turned centre lower upper", grid="still",
+)
 PairPack = pack_type(
     body="x q v w state", fragment="body offset", hull="fragment span lower upper", last="pair count", contact="pair body",
-    grid="start hull cell pair first source keep need", work="struck",
+    grid="start hull cell still still_start still_hull still_cell pair first source keep need", work="struck",
 )
 
 
@@ -54,17 +57,20 @@ def fragment_sweep(S: ti.template(), f, h):
 
 @ti.kernel
 def hulls_turn(S: TurnPack, hulls: ti.i32):
-    """Vertices and normals in world axes, and boxes, of every hull."""
+    """Vertices and normals in world axes, and boxes, of every hull that has moved since."""
     for c in range(hulls):
-        hull_turn(S, c)
+        f = S.hull_fragment[c]
+        centre, q = fragment_centre(S, f), S.body_q[S.fragment_body[f]]
+        if (S.hull_turned[c] != q).any() or (S.hull_centre[c] != centre).any():
+            S.hull_turned[c] = q
+            S.hull_centre[c] = centre
+            S.grid_still[c] = 0
+            hull_turn(S, c, q, ti.cast(centre, ti.f32))
 
 
 @ti.func
-def hull_turn(S: ti.template(), c):
+def hull_turn(S: ti.template(), c, q, centre):
     """One hull."""
-    f = S.hull_fragment[c]
-    q = S.body_q[S.fragment_body[f]]
-    centre = ti.cast(fragment_centre(S, f), ti.f32)
     lower = ti.Vector([1e30, 1e30, 1e30])
     upper = -lower
     first, after = S.hull_span[c], S.hull_span[c + 1]
@@ -110,49 +116,79 @@ def swept(S: ti.template(), c, cell_size, tune: ti.template()):
 
 @ti.kernel
 def pairs_find(
-    S: PairPack, hulls: ti.i32, last_count: ti.i32, mask: ti.i32, room: ti.i32, pair_room: ti.i32, cell_size: ti.f32, tune: Tuning,
+    S: PairPack, hulls: ti.i32, last_count: ti.i32, behind: ti.i32, mask: ti.i32, room: ti.i32, pair_room: ti.i32, cell_size: ti.f32,
+    tune: Tuning,
 ):
-    """Pairs of the step into contact.pair and grid.source; or only grid.need, if they do not fit."""
+    """Pairs of the step into contact.pair and grid.source; or only grid.need, if they do not fit. `behind`: rows of the last list beyond
+    its end, that had been laid aside."""
     ti.loop_config(serialize=True)
     for _ in range(1):
         S.grid_need[0] = entries_fill(S, hulls, mask, room, cell_size, tune)
         S.grid_need[1] = 0
         if S.grid_need[0] <= room:
-            S.grid_need[1] = pairs_search(S, hulls, last_count, mask, pair_room, cell_size, tune)
+            S.grid_need[1] = pairs_search(S, hulls, last_count + behind, mask, pair_room, cell_size, tune)
             if S.grid_need[1] <= pair_room:
                 pairs_sort(S, hulls, S.grid_need[1])
-                pairs_match(S, last_count, S.grid_need[1])
+                pairs_match(S, last_count, behind, S.grid_need[1])
 
 
 @ti.func
 def entries_fill(S: ti.template(), hulls, mask, room, cell_size, tune: ti.template()):
-    """Every hull into the buckets of its cells: count, scan, fill from the end so that buckets ascend. The number of entries."""
-    for k in range(mask + 2):
-        S.grid_start[k] = 0
+    """Every hull into the buckets of its cells, of either grid. The most entries that one of them has."""
+    still = 0
+    waiting = 0  # at rest, and not yet in the grid of what is
+    for c in range(hulls):
+        if moves(S, S.fragment_body[S.hull_fragment[c]]):
+            S.grid_still[c] = 0
+        elif S.grid_still[c] == 1:
+            still += 1
+        else:
+            waiting += 1
+    laid = 0
+    if waiting > 16 + still // 8:
+        for c in range(hulls):
+            S.grid_still[c] = ti.cast(not moves(S, S.fragment_body[S.hull_fragment[c]]), ti.i32)
+        laid = grid_fill(S, 1, S.grid_still_start, S.grid_still_hull, S.grid_still_cell, hulls, mask, room, cell_size, tune)
+        if laid > room:
+            for c in range(hulls):
+                S.grid_still[c] = 0
+    return ti.max(laid, grid_fill(S, 0, S.grid_start, S.grid_hull, S.grid_cell, hulls, mask, room, cell_size, tune))
+
+
+@ti.func
+def grid_fill(
+    S: ti.template(), still, start: ti.template(), hull: ti.template(), place: ti.template(), hulls, mask, room, cell_size,
+    tune: ti.template(),
+):
+    """All hulls marked so into one grid: count, scan, fill from the end so that buckets ascend. The number of entries."""
+    for k in range(mask + 3):
+        start[k] = 0
     entries = 0
     for c in range(hulls):
-        _, _, lo, hi = swept(S, c, cell_size, tune)
-        for i in range(lo[0], hi[0] + 1):
-            for j in range(lo[1], hi[1] + 1):
-                for k in range(lo[2], hi[2] + 1):
-                    S.grid_start[bucket(ti.Vector([i, j, k]), mask) + 1] += 1
-                    entries += 1
-    if entries <= room:
-        S.grid_start[mask + 2] = entries
-        for k in range(mask + 1):
-            S.grid_start[k + 1] += S.grid_start[k]
-        for back in range(hulls):
-            c = hulls - 1 - back
+        if S.grid_still[c] == still:
             _, _, lo, hi = swept(S, c, cell_size, tune)
             for i in range(lo[0], hi[0] + 1):
                 for j in range(lo[1], hi[1] + 1):
                     for k in range(lo[2], hi[2] + 1):
-                        cell = ti.Vector([i, j, k])
-                        b = bucket(cell, mask) + 1
-                        at = S.grid_start[b] - 1
-                        S.grid_start[b] = at
-                        S.grid_hull[at] = c
-                        S.grid_cell[at] = cell
+                        start[bucket(ti.Vector([i, j, k]), mask) + 1] += 1
+                        entries += 1
+    if entries > 0 and entries <= room:
+        start[mask + 2] = entries
+        for k in range(mask + 1):
+            start[k + 1] += start[k]
+        for back in range(hulls):
+            c = hulls - 1 - back
+            if S.grid_still[c] == still:
+                _, _, lo, hi = swept(S, c, cell_size, tune)
+                for i in range(lo[0], hi[0] + 1):
+                    for j in range(lo[1], hi[1] + 1):
+                        for k in range(lo[2], hi[2] + 1):
+                            cell = ti.Vector([i, j, k])
+                            b = bucket(cell, mask) + 1
+                            at = start[b] - 1
+                            start[b] = at
+                            hull[at] = c
+                            place[at] = cell
     return entries
 
 
@@ -166,7 +202,7 @@ def pair_add(S: ti.template(), a, b, pairs, pair_room):
 
 
 @ti.func
-def pairs_search(S: ti.template(), hulls, last_count, mask, pair_room, cell_size, tune: ti.template()):
+def pairs_search(S: ti.template(), hulls, last_rows, mask, pair_room, cell_size, tune: ti.template()):
     """Pairs around every awake hull, and the rows that sleepers keep; the number of pairs."""
     for c in range(hulls + 1):
         S.grid_first[c] = 0
@@ -185,24 +221,18 @@ def pairs_search(S: ti.template(), hulls, last_count, mask, pair_room, cell_size
             for i in range(lo[0], hi[0] + 1):
                 for j in range(lo[1], hi[1] + 1):
                     for k in range(lo[2], hi[2] + 1):
-                        b = bucket(ti.Vector([i, j, k]), mask)
-                        for at in range(S.grid_start[b + 1], S.grid_start[b + 2]):
-                            o = S.grid_hull[at]
-                            cell = S.grid_cell[at]
-                            bo = S.fragment_body[S.hull_fragment[o]]
-                            if cell[0] == i and cell[1] == j and cell[2] == k and bo != bc and (o > c or not moves(S, bo)):
-                                other, far, lower, _ = swept(S, o, cell_size, tune)
-                                corner = ti.max(lo, lower)
-                                gap = box_gap(S, c, o, sweep - other)
-                                if corner[0] == i and corner[1] == j and corner[2] == k and gap < out + far:
-                                    pairs = pair_add(S, ti.min(c, o), ti.max(c, o), pairs, pair_room)
-                                    if gap < 0.0 and (sweep - other).norm() > tune.slack:
-                                        S.work_struck[bc] = 1
-                                        S.work_struck[bo] = 1
-                                        struck = 1
+                        at_cell = ti.Vector([i, j, k])
+                        pairs, struck = cell_search(
+                            S, 0, S.grid_start, S.grid_hull, S.grid_cell, at_cell, c, bc, sweep, out, lo, pairs, struck, mask, pair_room,
+                            cell_size, tune,
+                        )
+                        pairs, struck = cell_search(
+                            S, 1, S.grid_still_start, S.grid_still_hull, S.grid_still_cell, at_cell, c, bc, sweep, out, lo, pairs, struck,
+                            mask, pair_room, cell_size, tune,
+                        )
     if struck == 1:
         pairs = pairs_behind(S, hulls, pairs, mask, pair_room, cell_size, tune)
-    for m in range(last_count):
+    for m in range(last_rows):
         if S.last_count[m] > 0:
             pair = S.last_pair[m]
             ba = S.fragment_body[S.hull_fragment[pair[0]]]
@@ -216,6 +246,30 @@ def pairs_search(S: ti.template(), hulls, last_count, mask, pair_room, cell_size
             if asleep and not awake and ba != bb:
                 pairs = pair_add(S, pair[0], pair[1], pairs, pair_room)
     return pairs
+
+
+@ti.func
+def cell_search(
+    S: ti.template(), still, start: ti.template(), hull: ti.template(), place: ti.template(), cell, c, bc, sweep, out, lo, pairs, struck,
+    mask, pair_room, cell_size, tune: ti.template(),
+):
+    """Pairs of hull c of body bc with what one grid has in one cell (it may still hold what has moved since).
+
+    The number of pairs, and 1 if a body may be stopped."""
+    b = bucket(cell, mask)
+    for at in range(start[b + 1], start[b + 2]):
+        o = hull[at]
+        bo = S.fragment_body[S.hull_fragment[o]]
+        if S.grid_still[o] == still and (place[at] == cell).all() and bo != bc and (o > c or not moves(S, bo)):
+            other, far, lower, _ = swept(S, o, cell_size, tune)
+            gap = box_gap(S, c, o, sweep - other)
+            if (ti.max(lo, lower) == cell).all() and gap < out + far:
+                pairs = pair_add(S, ti.min(c, o), ti.max(c, o), pairs, pair_room)
+                if gap < 0.0 and (sweep - other).norm() > tune.slack:
+                    S.work_struck[bc] = 1
+                    S.work_struck[bo] = 1
+                    struck = 1
+    return pairs, struck
 
 
 @ti.func
@@ -284,20 +338,33 @@ def pairs_sort(S: ti.template(), hulls, pairs):
 
 
 @ti.func
-def pairs_match(S: ti.template(), last_count, pairs):
-    """The same pair's row in the last list (both are sorted), its bodies, and whether the row is kept as it is."""
+def row_reach(S: ti.template(), m, end, pair):
+    """First of the sorted last rows m to end - 1 whose pair is not before this one, or end."""
+    before = True
+    while before and m < end:
+        old = S.last_pair[m]
+        before = old[0] < pair[0] or (old[0] == pair[0] and old[1] < pair[1])
+        m += ti.cast(before, ti.i32)
+    return m
+
+
+@ti.func
+def pairs_match(S: ti.template(), last_count, behind, pairs):
+    """The same pair's row in the last list or behind it (all are sorted), its bodies, and whether the row is kept as it is."""
+    end = last_count + behind
     m = 0
+    n = last_count
     for p in range(pairs):
         pair = S.contact_pair[p]
-        behind = True
-        while behind and m < last_count:
-            old = S.last_pair[m]
-            behind = old[0] < pair[0] or (old[0] == pair[0] and old[1] < pair[1])
-            m += ti.cast(behind, ti.i32)
+        m = row_reach(S, m, last_count, pair)
+        n = row_reach(S, n, end, pair)
         found = -1
         at = ti.min(m, ti.max(last_count - 1, 0))
-        if m < last_count and S.last_pair[at][0] == pair[0] and S.last_pair[at][1] == pair[1]:
+        if m < last_count and S.last_pair[at][0] == pair[0] and S.last_pair[at][1] == pair[1] and S.last_count[at] >= 0:
             found = m
+        at = ti.min(n, ti.max(end - 1, 0))
+        if n < end and S.last_pair[at][0] == pair[0] and S.last_pair[at][1] == pair[1]:
+            found = n
         ba = S.fragment_body[S.hull_fragment[pair[0]]]
         bb = -1
         awake = moves(S, ba)

@@ -37,6 +37,19 @@ def column_write(array: Any, value: np.ndarray) -> None:
         array.from_numpy(np.ascontiguousarray(whole))
 
 
+def column_rows(array: Any, rows: np.ndarray) -> np.ndarray:
+    """Copies of these rows."""
+    return (_view(array) if _at_hand() else array.to_numpy())[rows]
+
+
+def column_set(array: Any, first: int, value: np.ndarray) -> None:
+    """Set len(value) rows from `first` on. Raises ValueError if there are not as many."""
+    whole = _view(array) if _at_hand() else array.to_numpy()
+    whole[first : first + len(value)] = value
+    if not _at_hand():
+        array.from_numpy(np.ascontiguousarray(whole))
+
+
 def column_copy(into: Any, source: Any) -> None:
     """All rows of a column into another of its type that has at least as many, on the device; further rows keep what they hold.
 

@@ -32,6 +32,7 @@ class HullTable:
         self.extent = np.maximum.reduceat(rows["vertex"], first) - np.minimum.reduceat(rows["vertex"], first)  # (C, 3) f32 [m] at rest
         rows = {**rows, "vertex_now": rows["vertex"], "normal_now": rows["normal"]}
         rows |= {"lower": np.zeros((self.count, 3), np.float32), "upper": np.zeros((self.count, 3), np.float32)}
+        rows |= {"turned": np.zeros((self.count, 4), np.float32), "centre": np.zeros((self.count, 3))}  # no rotation: not made yet
         self.array = {k: ti.ndarray(e, max(1, len(rows[k]))) for k, e in HULL.items()}
         for k, a in self.array.items():
             if len(rows[k]):

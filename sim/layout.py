@@ -115,6 +115,8 @@ HULL = {
     "edge": _i4,  # (E) vertex, vertex, face, face
     "vertex_now": _f3,  # (V) [m] turned with the body, from the fragment's centre
     "normal_now": _f3,  # (P)
+    "turned": _f4,  # (C) rotation and centre that vertex_now, normal_now and the box were made for
+    "centre": _d3,  # (C) [m]
     "lower": _f3,  # (C) [m] box around the hull, from the scene's origin
     "upper": _f3,  # (C)
 }
@@ -130,11 +132,27 @@ GRID = {
     "start": ti.i32,  # (T + 2) bucket b holds entries start[b + 1] to start[b + 2]
     "hull": ti.i32,  # (E) entries by bucket, hulls ascending
     "cell": _i3,  # (E) the cell of the entry
+    "still": ti.i32,  # (C) 1: a hull that does not move, in the grid of those
+    "still_start": ti.i32,  # the same as start, hull and cell for that grid
+    "still_hull": ti.i32,
+    "still_cell": _i3,
     "pair": _i2,  # (P) as found
     "first": ti.i32,  # (C + 1) counting sort by a
     "source": ti.i32,  # (P) row in the last contact list, -1 new; sorted like the contact table
     "keep": ti.i32,  # (P) 1: neither body is awake, copy the row; else 2 + 4: the body of a, of b may be stopped in this step
     "need": ti.i32,  # (2) entries and pairs wanted; more than there is room for: grow and repeat
+}
+REST = {  # sim/rest.py
+    "owner": ti.i32,  # (F)
+    "start": ti.i32,  # (F + 1)
+    "key": _i2,  # (E)
+    "source": ti.i32,  # (E)
+    "live": ti.i32,  # (R)
+    "load": ti.types.vector(10, ti.f32),  # (E) [N], [N m], [N m], [N]
+    "fragment": ti.i32,  # (E)
+    "force": _f3,  # (F) [N]
+    "moment": _f3,  # (F) [N m]
+    "pressing": ti.types.vector(7, ti.f32),  # (F) [N], [N m], [N]
 }
 CLIP = {
     "point": _f3,  # (LANES * CANDIDATES) [m] midway between the surfaces
@@ -155,13 +173,14 @@ WORK = {
     "load_size": ti.f32,  # (F) [N] sum of |force|
     "pressed": ti.f32,  # (F) [N] sum of the contacts' normal forces
     "budget": ti.f32,  # (F) scratch of sim/sleep.py
+    "next": ti.i32,  # (F) first point laid aside of an owner that is still to be summed; -1: all are, in its sums
     "struck": ti.i32,  # (F) 1: something may stop it in this step
     "start": ti.i32,  # (F + 1) contact rows of a body: side[start[b]:start[b + 1]]
     "joint_start": ti.i32,  # (F + 1)
     "colour": ti.i32,  # (F) -1 not awake
     "order": ti.i32,  # (F) awake bodies by colour, then index
     "colour_start": ti.i32,  # (COLOURS + 1) in order
-    "count": ti.i32,  # (4) awake bodies, colours, contact points, active rows
+    "count": ti.i32,  # (5) awake bodies, colours, contact points, active rows, 1 if a body with rows laid aside is hit
     "term": ti.f64,  # (len(ENERGY)) [J]
     "side": ti.i32,  # 2 row + (1 if the body is b)
     "joint_side": ti.i32,
@@ -170,7 +189,7 @@ WORK = {
 }
 TABLES = {
     "body": BODY, "fragment": FRAGMENT, "hull": HULL, "contact": CONTACT, "last": CONTACT,
-    "joint": JOINT, "row": JOINT_ROW, "grid": GRID, "clip": CLIP, "work": WORK,
+    "joint": JOINT, "row": JOINT_ROW, "grid": GRID, "clip": CLIP, "rest": REST, "work": WORK,
 }
 
 

@@ -483,11 +483,12 @@ def hull_ground(S: ti.template(), lane, a, height, margin, tune: ti.template()):
 @ti.kernel
 def manifolds_make(S: ManifoldPack, pairs: ti.i32, tune: Tuning):
     """Fill one contact row per pair; rows between sleepers are copied, apart ones keep count 0 and their separating face."""
-    for i in range(LANES * TASK):
+    lanes = ti.min(pairs, LANES)
+    for i in range(lanes * TASK):
         lane = i // TASK
         if i == lane * TASK:
-            for step in range((pairs - lane + LANES - 1) // LANES):
-                manifold_make(S, tune, lane, lane + step * LANES)
+            for step in range((pairs - lane + lanes - 1) // lanes):
+                manifold_make(S, tune, lane, lane + step * lanes)
 
 
 @ti.func

@@ -32,7 +32,7 @@ def wake(S: ti.template(), b, calm):
 
 @ti.func
 def wake_hit(S: ti.template(), pairs, count, tune: ti.template()):
-    """Before the solve: what is being hit wakes, with the sleepers behind it."""
+    """Before the solve: what is being hit wakes, with the sleepers behind it. 1, and nobody woken, if that reaches rows laid aside."""
     for b in range(count):
         S.work_budget[b] = 0.0
     woken = 0
@@ -73,9 +73,15 @@ def wake_hit(S: ti.template(), pairs, count, tune: ti.template()):
                     if left_b > S.work_budget[a]:
                         S.work_budget[a] = left_b
                         woken = 1
+    reached = 0
     for b in range(count):
-        if S.body_state[b] == ASLEEP and S.work_budget[b] > 0.0:
-            wake(S, b, 0.0)
+        if S.body_state[b] == ASLEEP and S.work_budget[b] > 0.0 and S.rest_owner[b] > 0:
+            reached = 1
+    if reached == 0:
+        for b in range(count):
+            if S.body_state[b] == ASLEEP and S.work_budget[b] > 0.0:
+                wake(S, b, 0.0)
+    return reached
 
 
 @ti.func

@@ -32,12 +32,25 @@ from taichi.lang import impl
 
 from shot.rotation import rotate
 from sim.broadphase import PairPack, TurnPack, hulls_turn, pairs_find
-from sim.column import column_read, column_write
+from sim.column import column_copy, column_read, column_write
 from sim.launch import Launch
-from sim.layout import AWAKE, CLIP, CONTACT, EDGES, GRID, JOINT_ROW, POINTS, WORK, Tuning
+from sim.layout import AWAKE, CLIP, CONTACT, EDGES, GRID, JOINT_ROW, POINTS, REST, WORK, Tuning
 from sim.narrowphase import CANDIDATES, LANES, ManifoldPack, manifolds_make
+from sim.rest import Rest, flooded, rest_append, rest_lay, rest_moved, rest_take
 from sim.state import world_save
-from sim.sweep import COLOURS, BeginPack, EndPack, SolvePack, solve_begin, solve_colour, solve_dual, solve_end, solve_serial
+from sim.sweep import (
+    COLOURS,
+    BeginPack,
+    EndPack,
+    ForcePack,
+    SolvePack,
+    solve_begin,
+    solve_colour,
+    solve_dual,
+    solve_end,
+    solve_forces,
+    solve_serial,
+)
 from sim.world import Settings, Table, World, contacts_fit
 
 SERIAL_POINTS = 40_000
@@ -68,11 +81,8 @@ def contact_step(world: World, h: float, settings: Settings, acceleration: np.nd
     into = next(i for i in range(3) if i != world.contact_now and (world.snapshot is None or i != world.snapshot["contact_now"]))
     push_set(world, work, acceleration)
     work.launch(world, into, hulls_turn, TurnPack)(world.hulls.count)
-    pairs = pairs_of_step(world, work, into, tune)
-    work.launch(world, into, manifolds_make, ManifoldPack, tune)(pairs)
     joints, count = world.joint_count, world.count
-    work.launch(world, into, solve_begin, BeginPack, tune)(pairs, joints, count)
-    awake, colours, points, active = (int(k) for k in column_read(work.array["count"]))
+    pairs, awake, colours, points, active = rows_begin(world, work, into, tune)
     if points < SERIAL_POINTS or colours > COLOURS or _threads() == 1:
         work.launch(world, into, solve_serial, SolvePack, tune)(settings.iterations, awake, active, joints)
     else:
@@ -82,8 +92,10 @@ def contact_step(world: World, h: float, settings: Settings, acceleration: np.nd
             for begin, end in zip(ends[:colours], ends[1:], strict=False):
                 colour(begin, end)
             dual(active, joints)
+    work.launch(world, into, solve_forces, ForcePack)(pairs, count)
     work.launch(world, into, solve_end, EndPack, tune)(pairs, joints, count)
     world.contact_now, world.contact_count = into, pairs
+    work.age = 0 if rest_lay(world, column_read(work.grid["keep"], pairs), work.age) else work.age + 1
     world.energy = dict(zip(ENERGY, column_read(work.array["term"]).tolist(), strict=True))
     if not np.isfinite(world.energy["integrator"]):
         bad = np.flatnonzero(~np.isfinite(column_read(world.body.array["x"])).all(axis=1))
@@ -120,6 +132,9 @@ class Work:
         self.clip = {k: ti.ndarray(e, LANES * (EDGES if k == "edge" else CANDIDATES)) for k, e in CLIP.items()}
         self.row = {k: ti.ndarray(e, self.joints) for k, e in JOINT_ROW.items()}
         self.array: dict = {}
+        self.rest: dict = {}
+        self.laid: Rest | None = None  # what `rest` holds
+        self.age = 0  # steps since rows were laid aside
         self.grid: dict = {}
         self.packs: dict = {}
         self.launches: dict = {}
@@ -130,15 +145,33 @@ class Work:
         """Room for this many grid entries and hull pairs."""
         self.entries, self.pairs = entries, pairs
         sizes = {"start": self.mask + 4, "hull": entries, "cell": entries, "first": world.hulls.count + 1, "need": 2}
+        sizes |= {f"still_{k}": sizes[k] for k in ("start", "hull", "cell")} | {"still": world.hulls.count}
         self.grid = {k: ti.ndarray(e, sizes.get(k, pairs)) for k, e in GRID.items()}
+        for k in ("still", "still_start"):
+            self.grid[k].fill(0)
         sizes = {"side": 2 * pairs, "active": pairs, "error": POINTS * pairs, "joint_side": 2 * self.joints}
         sizes |= {"start": self.count + 1, "joint_start": self.count + 1}
-        sizes |= {"colour_start": COLOURS + 2, "count": 4, "term": len(ENERGY)}
+        sizes |= {"colour_start": COLOURS + 2, "count": 5, "term": len(ENERGY)}
         for k, e in WORK.items():
             if k not in self.array or self.array[k].shape[0] < sizes.get(k, self.count):
                 self.array[k] = ti.ndarray(e, sizes.get(k, self.count))
                 self.array[k].fill(0)
         self.packs, self.launches = {}, {}
+
+    def lay(self, rest: Rest) -> None:
+        """Hand the rows laid aside to the device."""
+        if self.laid is rest:
+            return
+        same_rows = self.laid is not None and self.laid.load is rest.load
+        for name, element in REST.items():
+            value = getattr(rest, name)
+            if name in self.rest and same_rows and name not in ("owner", "live"):
+                continue
+            if name not in self.rest or self.rest[name].shape[0] < len(value):
+                self.rest[name] = ti.ndarray(element, max(1, int(1.25 * len(value))))
+                self.packs, self.launches = {}, {}
+            column_write(self.rest[name], value)
+        self.laid = rest
 
     def tuning(self, world: World, h: float, settings: Settings):
         """`tuning`, or that of the last step if it would be the same."""
@@ -160,7 +193,7 @@ class Work:
             tables = {
                 "body": world.body.array, "fragment": world.fragment.array, "hull": world.hulls.array, "joint": world.joint.array,
                 "contact": world.contact[into].array, "last": world.contact[world.contact_now].array,
-                "row": self.row, "grid": self.grid, "clip": self.clip, "work": self.array,
+                "row": self.row, "grid": self.grid, "clip": self.clip, "rest": self.rest, "work": self.array,
             }
             self.packs[key] = kind(**{name: tables[name.split("_", 1)[0]][name.split("_", 1)[1]] for name in kind.members})
         return self.packs[key]
@@ -209,12 +242,47 @@ def push_set(world: World, work: Work, acceleration: np.ndarray | None) -> None:
     column_write(work.array["twist"], total[:, 3:])
 
 
-def pairs_of_step(world: World, work: Work, into: int, tune) -> int:
+def rows_begin(world: World, work: Work, into: int, tune) -> tuple[int, ...]:
+    """Pairs, manifolds, and all that the sweeps start from: number of pairs, awake bodies, colours, points, active rows.
+
+    Rows laid aside whose bodies move come back first; where a hit then reaches more of them, all is done once more with those."""
+    rest, moved = world.laid, rest_moved(world)
+    while True:
+        behind = 0
+        if moved is not None and (moved.any() or world.laid is not rest):
+            rows = rest_take(world, rest, moved)
+            behind = len(rows)
+            table_fit(world, world.contact_now, world.contact_count + behind)
+            rest_append(world, rest, rows)
+        work.lay(world.laid)
+        pairs = pairs_of_step(world, work, into, tune, behind)
+        work.launch(world, into, manifolds_make, ManifoldPack, tune)(pairs)
+        work.launch(world, into, solve_begin, BeginPack, tune)(pairs, world.joint_count, world.count)
+        awake, colours, points, active, reached = (int(k) for k in column_read(work.array["count"]))
+        if not reached:
+            return pairs, awake, colours, points, active
+        moved = flooded(world, column_read(work.array["budget"]), into, pairs, tune.sleep_speed)
+
+
+def table_fit(world: World, which: int, rows: int) -> None:
+    """Make room for so many rows in a contact list, which keeps what it holds."""
+    table = world.contact[which]
+    if rows > table.size:
+        contacts_fit(world, rows)
+        larger = Table(CONTACT, rows)
+        for name, array in table.array.items():
+            column_copy(larger.array[name], array)
+        world.contact[which] = larger
+        if world.work is not None:
+            world.work.packs, world.work.launches = {}, {}
+
+
+def pairs_of_step(world: World, work: Work, into: int, tune, behind: int) -> int:
     """Fill the pairs of the next contact table, growing tables until they fit; the number of pairs. Raises MemoryError."""
     while True:
         room = min(work.pairs, world.contact[into].size)
         find = work.launch(world, into, pairs_find, PairPack, tune)
-        find(world.hulls.count, world.contact_count, work.mask, work.entries, room, work.cell)
+        find(world.hulls.count, world.contact_count, behind, work.mask, work.entries, room, work.cell)
         entries, pairs = (int(k) for k in column_read(work.grid["need"]))
         if entries <= work.entries and pairs <= room:
             return pairs

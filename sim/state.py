@@ -13,10 +13,11 @@ import taichi as ti
 
 from sim.column import column_copy, column_read, column_write
 from sim.layout import ASLEEP, BODY, CONTACT, FIXED, FRAGMENT, JOINT, PER_POINT, POINTS
+from sim.rest import rest_none, rows_all
 from sim.world import Contacts, Table, World, bodies_read
 
 HOST = ("label", "fixed", "com")
-KEPT = (*HOST, "contact_now", "contact_count", "joint_count", "still")
+KEPT = (*HOST, "contact_now", "contact_count", "joint_count", "still", "laid")
 
 
 def state_snapshot(world: World) -> None:
@@ -59,8 +60,7 @@ def world_save(world: World) -> dict[str, np.ndarray]:
     out = {f"body_{k}": column_read(a) for k, a in world.body.array.items()}
     out |= {f"fragment_{k}": column_read(a) for k, a in world.fragment.array.items()}
     out |= {f"joint_{k}": column_read(a, world.joint_count) for k, a in world.joint.array.items()}
-    n, contact = world.contact_count, world.contact[world.contact_now].array
-    rows = {k: column_read(a, n * (POINTS if k in PER_POINT else 1)) for k, a in contact.items()}
+    rows = rows_all(world)
     out |= {f"contact_{k}": a for k, a in _unused_blanked(rows).items()}
     out |= {k: np.asarray(getattr(world, k)) for k in HOST}
     out["energy"] = np.array(list(world.energy.values()), np.float64)
@@ -92,7 +92,7 @@ def world_load(world: World, saved: Mapping[str, np.ndarray]) -> None:
     if joints > world.joint.size:
         world.joint = Table(JOINT, joints)
     world.contact_now, world.contact_count, world.joint_count, world.snapshot, world.work = 0, contacts, joints, None, None
-    world.still = None
+    world.still, world.laid = None, rest_none(world.count, world.contact[0].array)
     if contacts > world.contact[0].size:
         world.contact[0] = Table(CONTACT, contacts)
     for name, table in (("body", world.body), ("fragment", world.fragment), ("joint", world.joint), ("contact", world.contact[0])):
@@ -105,8 +105,8 @@ def world_load(world: World, saved: Mapping[str, np.ndarray]) -> None:
 
 def contacts_read(world: World, h: float) -> Contacts:
     """Pressed points of the last step of h seconds that had an awake body, sorted by (a, b)."""
-    n = world.contact_count
-    read = {k: column_read(a, n * (POINTS if k in PER_POINT else 1)) for k, a in world.contact[world.contact_now].array.items()}
+    read = rows_all(world, woken=True)
+    n = len(read["count"])
     now = bodies_read(world)
     row = np.repeat(np.arange(n), POINTS)
     slot = np.tile(np.arange(POINTS), n)

@@ -6,10 +6,10 @@ In: bodies, contact rows, joints, scalars of the step. Out: the same, one step l
 
 import taichi as ti
 
-from sim.broadphase import driven, turn, turn_back
+from sim.broadphase import driven, moves, turn, turn_back
 from sim.contact import contact_error, contact_force, contact_stiffness, penalty_grown
 from sim.joint import joint_begin, joint_error, joint_force, joint_return, quaternion_product
-from sim.layout import AWAKE, POINTS, Tuning, pack_type
+from sim.layout import AWAKE, FIXED, POINTS, Tuning, pack_type
 from sim.sleep import calm_count, sleepers_choose, wake_hit
 
 NOISE = 1e-18  # [m], [rad]: in a mirror-symmetric scene what is below decays into denormal numbers, and a sweep takes four times as long
@@ -18,12 +18,18 @@ BeginPack = pack_type(
     body="x q v w spin v_before mass inertia inertia_inverse state calm peak", fragment="body offset",
     contact="body count normal separation approach", joint="fragment anchor_a anchor_b normal axis plastic",
     row="body arm_a arm_b frame error penalty",
+    rest="owner",
     work="dx dth y yth inertia acceleration twist start joint_start colour order colour_start count side joint_side active budget error",
 )
 SolvePack = pack_type(
     body="mass", contact="body count normal friction crush arm_a arm_b separation slip force_n force_t penalty",
     joint="stiffness limit force", row="body arm_a arm_b frame error penalty",
     work="dx dth y yth inertia start joint_start side joint_side order active error",
+)
+ForcePack = pack_type(
+    body="q state", fragment="body offset force moment", hull="fragment",
+    contact="pair body count normal arm_a arm_b force_n force_t",
+    rest="owner start key source live load fragment force moment pressing", work="load load_moment load_size pressed next",
 )
 EndPack = pack_type(
     body="x q v w spin v_before mass inertia_inverse radius state calm peak load load_moment load_size",
@@ -53,16 +59,17 @@ def turned(th, q):
 
 @ti.kernel
 def solve_begin(S: BeginPack, pairs: ti.i32, joints: ti.i32, count: ti.i32, tune: Tuning):
-    """Wake what is hit; inertial targets and first guesses; rows per body; colours."""
+    """Wake what is hit; inertial targets and first guesses; rows per body; colours. Only work.count[4] where sim/rest.py must act first."""
     ti.loop_config(serialize=True)
     for _ in range(1):
-        begin(S, tune, pairs, joints, count)
+        S.work_count[4] = wake_hit(S, pairs, count, tune)
+        if S.work_count[4] == 0:
+            begin(S, tune, pairs, joints, count)
 
 
 @ti.func
 def begin(S: ti.template(), tune: ti.template(), pairs, joints, count):
-    """The whole of solve_begin."""
-    wake_hit(S, pairs, count, tune)
+    """The rest of solve_begin."""
     zero = ti.Vector([0.0, 0.0, 0.0])
     awake = 0
     for b in range(count):
@@ -447,8 +454,98 @@ def solve_dual(S: SolvePack, active: ti.i32, joints: ti.i32, tune: Tuning):
 
 
 @ti.kernel
+def solve_forces(S: ForcePack, pairs: ti.i32, count: ti.i32):
+    """What contacts do to fragments and bodies: rows in the order of their pairs, whether in the list or laid aside."""
+    ti.loop_config(serialize=True)
+    for _ in range(1):
+        forces(S, pairs, count)
+
+
+@ti.func
+def forces(S: ti.template(), pairs, count):
+    """The whole of solve_forces."""
+    zero = ti.Vector([0.0, 0.0, 0.0])
+    for o in range(count):
+        S.work_next[o] = -1
+        if S.rest_owner[o] == 2:
+            S.work_next[o] = S.rest_start[o]
+    for m in range(pairs):
+        if S.contact_count[m] > 0:
+            for side in ti.static(range(2)):
+                if S.contact_pair[m][side] >= 0:
+                    o = owner(S, S.hull_fragment[ti.max(S.contact_pair[m][side], 0)])
+                    if S.rest_owner[o] > 0:
+                        S.work_next[o] = S.rest_start[o]
+    for f in range(count):
+        S.fragment_force[f] = zero
+        S.fragment_moment[f] = zero
+        S.work_load[f] = zero
+        S.work_load_moment[f] = zero
+        S.work_load_size[f] = 0.0
+        S.work_pressed[f] = 0.0
+    for f in range(count):
+        o = owner(S, f)
+        if S.rest_owner[o] > 0 and S.work_next[o] < 0:
+            S.fragment_force[f] = S.rest_force[f]
+            S.fragment_moment[f] = S.rest_moment[f]
+            if o == S.fragment_body[f]:
+                p = S.rest_pressing[o]
+                S.work_load[o] = ti.Vector([p[0], p[1], p[2]])
+                S.work_load_moment[o] = ti.Vector([p[3], p[4], p[5]])
+                S.work_load_size[o] = p[6]
+    for m in range(pairs):
+        if S.contact_count[m] > 0:
+            a, b = S.contact_body[m][0], S.contact_body[m][1]
+            fa = S.hull_fragment[S.contact_pair[m][0]]
+            fb = S.hull_fragment[ti.max(S.contact_pair[m][1], 0)]
+            press_before(S, owner(S, fa), S.contact_pair[m])
+            if b >= 0:
+                press_before(S, owner(S, fb), S.contact_pair[m])
+            for k in range(S.contact_count[m]):
+                at = m * POINTS + k
+                f_n = S.contact_force_n[at]
+                on_b = -(f_n * S.contact_normal[m] + S.contact_force_t[at])
+                push_fragment(S, fa, a, S.contact_arm_a[at], -on_b)
+                S.work_pressed[a] -= f_n
+                if b >= 0:
+                    S.work_pressed[b] -= f_n
+                    push_fragment(S, fb, b, S.contact_arm_b[at], on_b)
+    for o in range(count):
+        press_before(S, o, ti.Vector([2147483647, 0]))
+
+
+@ti.func
+def owner(S: ti.template(), f):
+    """That of sim/rest.py for a fragment."""
+    o = S.fragment_body[f]
+    if S.body_state[o] == FIXED:
+        o = f
+    return o
+
+
+@ti.func
+def press_before(S: ti.template(), o, pair):
+    """Add the points laid aside of an owner whose pairs come before this one, if they are not all in its sums."""
+    at = S.work_next[o]
+    if S.rest_owner[o] > 0 and at >= 0:
+        end = S.rest_start[o + 1]
+        while at < end and (S.rest_key[at][0] < pair[0] or (S.rest_key[at][0] == pair[0] and S.rest_key[at][1] < pair[1])):
+            if S.rest_live[S.rest_source[at]] == 1:
+                f, p = S.rest_fragment[at], S.rest_load[at]
+                b = S.fragment_body[f]
+                force = ti.Vector([p[0], p[1], p[2]])
+                S.fragment_force[f] += force
+                S.fragment_moment[f] += ti.Vector([p[3], p[4], p[5]])
+                S.work_load[b] += force
+                S.work_load_moment[b] += ti.Vector([p[6], p[7], p[8]])
+                S.work_load_size[b] += p[9]
+            at += 1
+        S.work_next[o] = at
+
+
+@ti.kernel
 def solve_end(S: EndPack, pairs: ti.i32, joints: ti.i32, count: ti.i32, tune: Tuning):
-    """Forces on fragments, energy, slip, velocities and poses, sleep."""
+    """Slip, crushing, forces of joints, velocities and poses, energy, sleep. The forces of contacts are there (`solve_forces`)."""
     ti.loop_config(serialize=True)
     for _ in range(1):
         finish(S, tune, pairs, joints, count)
@@ -459,13 +556,6 @@ def finish(S: ti.template(), tune: ti.template(), pairs, joints, count):
     """The whole of solve_end."""
     h = tune.h
     zero = ti.Vector([0.0, 0.0, 0.0])
-    for f in range(count):
-        S.fragment_force[f] = zero
-        S.fragment_moment[f] = zero
-        S.work_load[f] = zero
-        S.work_load_moment[f] = zero
-        S.work_load_size[f] = 0.0
-        S.work_pressed[f] = 0.0
     for m in range(pairs):
         crushed = ti.f32(0.0)
         for k in range(S.contact_count[m]):
@@ -473,17 +563,11 @@ def finish(S: ti.template(), tune: ti.template(), pairs, joints, count):
             a, b = S.contact_body[m][0], S.contact_body[m][1]
             n = S.contact_normal[m]
             f_n, f_t = S.contact_force_n[at], S.contact_force_t[at]
-            on_b = -(f_n * n + f_t)
-            push_fragment(S, S.hull_fragment[S.contact_pair[m][0]], a, S.contact_arm_a[at], -on_b)
-            S.work_pressed[a] -= f_n
-            if b >= 0:
-                S.work_pressed[b] -= f_n
-                push_fragment(S, S.hull_fragment[S.contact_pair[m][1]], b, S.contact_arm_b[at], on_b)
             d = relative_motion(S, a, b, S.contact_arm_a[at], S.contact_arm_b[at])
             slip = S.contact_slip[at] + d - n.dot(d) * n
             held = f_t.norm() < 0.999 * S.contact_friction[m] * -f_n and slip.norm() < tune.stick
             S.contact_slip[at] = slip if held else zero
-            if f_n == -S.contact_crush[m]:
+            if f_n == -S.contact_crush[m] and rests(S, a) + rests(S, b) < 2:  # what stays where it is crushes nothing further
                 crushed = ti.max(crushed, -(S.contact_separation[at] + n.dot(d)))
         if crushed > 0.0:
             S.contact_crushed[m] += crushed
@@ -578,6 +662,15 @@ def joint_load(S: ti.template(), j):
     U = S.row_frame[j].transpose()
     F = S.joint_force[j]
     return -(U @ ti.Vector([F[0], F[1], F[2]])), -(U @ ti.Vector([F[3], F[4], F[5]]))
+
+
+@ti.func
+def rests(S: ti.template(), b):
+    """1 for the ground and for bodies that do not move in this step."""
+    still = 1
+    if b >= 0:
+        still = ti.cast(not moves(S, ti.max(b, 0)), ti.i32)
+    return still
 
 
 @ti.func

@@ -41,6 +41,7 @@ from shot.rotation import conjugate, rotate
 from sim.column import column_bytes, column_read, column_write
 from sim.hull import HullTable, hull_table
 from sim.layout import ASLEEP, AWAKE, BODY, CONTACT, EMPTY, FIXED, FRAGMENT, JOINT, PER_POINT, POINTS
+from sim.rest import Rest, rest_none, rest_regrouped
 
 if TYPE_CHECKING:
     from sim.solve import Work
@@ -132,6 +133,7 @@ class World:
         self.contact = [Table(CONTACT, 8 * hulls.count + 64) for _ in range(3)]
         self.contact_now = 0  # index of the last step's list; one of the others is written next, one may be held by a snapshot
         self.contact_count = 0
+        self.laid: Rest = rest_none(count, self.contact[0].array)  # rows between sleepers, out of the lists
         self.joint = Table(JOINT, 1)
         self.joint_count = 0
         self.label = np.arange(count, dtype=np.int32)  # host mirrors of what only the host changes
@@ -217,6 +219,7 @@ def bodies_split(world: World, label: np.ndarray, fixed: np.ndarray) -> None:
     state = np.full(world.count, EMPTY, np.int32)
     state[label] = now.state[label]
     state[slot] = np.where(still, FIXED, AWAKE)
+    world.laid = rest_regrouped(world.laid, np.concatenate([old[changed], label[changed]]))
     _bodies_group(world, changed, x, q, v, w, state)
 
 

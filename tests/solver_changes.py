@@ -39,8 +39,8 @@ def change(name: str) -> None:
 
 @ti.kernel
 def pairs_find_permuted(
-    S: PairPack, hulls: ti.i32, last_count: ti.i32, mask: ti.i32, room: ti.i32, pair_room: ti.i32, cell_size: ti.f32, tune: Tuning,
-    sort: ti.i32,
+    S: PairPack, hulls: ti.i32, last_count: ti.i32, behind: ti.i32, mask: ti.i32, room: ti.i32, pair_room: ti.i32, cell_size: ti.f32,
+    tune: Tuning, sort: ti.i32,
 ):
     """sim.broadphase.pairs_find with the pairs shuffled between search and sort."""
     ti.loop_config(serialize=True)
@@ -48,20 +48,21 @@ def pairs_find_permuted(
         S.grid_need[0] = entries_fill(S, hulls, mask, room, cell_size, tune)
         S.grid_need[1] = 0
         if S.grid_need[0] <= room:
-            pairs = pairs_search(S, hulls, last_count, mask, pair_room, cell_size, tune)
+            pairs = pairs_search(S, hulls, last_count + behind, mask, pair_room, cell_size, tune)
             S.grid_need[1] = pairs
             if pairs <= pair_room:
                 shuffle(S, pairs)
                 if sort == 1:
                     pairs_sort(S, hulls, pairs)
-                    pairs_match(S, last_count, pairs)
+                    pairs_match(S, last_count, behind, pairs)
                 else:
                     for p in range(pairs):
                         S.contact_pair[p] = S.grid_pair[p]
-                    pairs_match(S, 0, pairs)  # matching merges two sorted lists: from unsorted ones nothing is carried over
+                    pairs_match(S, 0, 0, pairs)  # matching merges two sorted lists: from unsorted ones nothing is carried over
                     for p in range(pairs):
-                        for m in range(last_count):
-                            if S.last_pair[m][0] == S.contact_pair[p][0] and S.last_pair[m][1] == S.contact_pair[p][1]:
+                        for m in range(last_count + behind):
+                            same = S.last_pair[m][0] == S.contact_pair[p][0] and S.last_pair[m][1] == S.contact_pair[p][1]
+                            if same and S.last_count[m] >= 0:
                                 S.grid_source[p] = m
 
 
