@@ -226,10 +226,11 @@ def pairs_search(S: ti.template(), hulls, last_rows, mask, pair_room, cell_size,
                             S, 0, S.grid_start, S.grid_hull, S.grid_cell, at_cell, c, bc, sweep, out, lo, pairs, struck, mask, pair_room,
                             cell_size, tune,
                         )
-                        pairs, struck = cell_search(
-                            S, 1, S.grid_still_start, S.grid_still_hull, S.grid_still_cell, at_cell, c, bc, sweep, out, lo, pairs, struck,
-                            mask, pair_room, cell_size, tune,
-                        )
+                        if S.grid_still_start[mask + 2] > 0:
+                            pairs, struck = cell_search(
+                                S, 1, S.grid_still_start, S.grid_still_hull, S.grid_still_cell, at_cell, c, bc, sweep, out, lo, pairs,
+                                struck, mask, pair_room, cell_size, tune,
+                            )
     if struck == 1:
         pairs = pairs_behind(S, hulls, pairs, mask, pair_room, cell_size, tune)
     for m in range(last_rows):

@@ -212,8 +212,10 @@ def rows_all(world: World, woken: bool = False) -> dict[str, np.ndarray]:
     n, table, rest = world.contact_count, world.contact[world.contact_now].array, world.laid
     rows = {k: column_read(a, n * (POINTS if k in PER_POINT else 1)) for k, a in table.items()}
     wanted = rest.live == 1
-    if woken and wanted.any():
-        woke = column_read(world.body.array["state"]) == AWAKE
+    if woken:
+        woke = rest.body & (column_read(world.body.array["state"]) == AWAKE)
+        if not woke.any():
+            return rows  # those whose row was laid aside have no points
         a, b = rest.row["body"].T
         wanted = wanted & (woke[a] | ((b >= 0) & woke[b]))
     if not wanted.any() and (rows["count"] >= 0).all():
