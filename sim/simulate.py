@@ -84,10 +84,6 @@ def _step(c: Collapse, shot: Shot, frame: int) -> bool:
         return step(c)
     except (FloatingPointError, np.linalg.LinAlgError, MemoryError) as error:
         raise broken_off(c, shot, frame, error) from error
-    except RuntimeError as error:
-        if "singular" not in str(error):  # SuperLU has no type of its own for that
-            raise
-        raise broken_off(c, shot, frame, error) from error
 
 
 def frame_arrays(c: Collapse) -> dict[str, np.ndarray]:
