@@ -50,7 +50,7 @@ def test_least_degree_fills_less_than_given_order():
 def test_what_is_kept_stays():
     """Of three matrices the middle one is forgotten: the others solve as before from their new rows, and a fourth one is added behind."""
     made, factors = [matrix(count, 4 * count, count)[0] for count in (9, 14, 11, 8)], Factors()
-    place = [factors.add(K, np.arange((len(K.indptr) - 1))) for K in made[:3]]
+    place = [factors.add(K, np.arange(len(K.indptr) - 1)) for K in made[:3]]
     f = [np.random.default_rng(k).standard_normal(((len(K.indptr) - 1), 6)) for k, K in enumerate(made)]
     before = [factors.solve(where, right) for where, right in zip(place, f, strict=False)]
     now = factors.keep(np.array([True, False, True]))
