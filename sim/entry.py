@@ -61,7 +61,7 @@ def entries(events: Sequence[AnyEvent], fragments: Fragments, first: int, steps_
 
 def entry_until(bodies: Entries) -> float:
     """Step by which all bodies are there and all colliders stand at the end of their paths."""
-    return float(max((max(step, *path[-1:, 0]) for step, path in zip(bodies.step, bodies.path, strict=True)), default=-1.0))
+    return float(max((max([step, *path[-1:, 0]]) for step, path in zip(bodies.step, bodies.path, strict=True)), default=-1.0))
 
 
 def fixed_at(bodies: Entries, step: int, count: int) -> np.ndarray:

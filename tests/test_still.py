@@ -6,7 +6,7 @@ import pytest
 
 from bench.contact import place, stack
 from bench.standing import LOWER, UPPER
-from shot.params import AnyEvent, Charge, Collider, Event, Fracture, Ground, Material, Shot, Sim
+from shot.params import AnyEvent, Charge, Collider, Event, Fracture, Ground, Material, Projectile, Shot, Sim
 from sim.collapse import Collapse, collapse_create, collapse_digest
 from sim.launch import Launch
 from sim.layout import ASLEEP
@@ -56,10 +56,11 @@ def test_idle_steps_are_those_that_would_have_been(taichi):
 @pytest.mark.parametrize("event", [
     Ground(kind="ground", frame=1003, amplitude=2.0, frequency=4.0, duration=0.2),
     Charge(kind="charge", frame=1003, centre=(40.0, 0.0, 0.0), tnt=1.0),
+    Projectile(kind="projectile", frame=1003, shape="box", size=(1.0, 1.0, 1.0), position=(30.0, 0.501, 0.0), velocity=(0.05, 0.0, 0.0)),
     Collider(kind="collider", path=((1001, 30.0, 1.0, 0.0), (1006, 20.0, 1.0, 0.0))),
 ])  # fmt: skip
 def test_idle_again_when_all_is_over(taichi, event: AnyEvent):
-    """Behind the end of a shake, a blast or a collider's path a building rests without steps, and with the bits of all steps."""
+    """Behind the end of a shake, a blast, a throw or a collider's path a building rests without steps, and with the bits of all steps."""
     lazy, busy = standing(event), standing(event)
     said = []
     for _ in range(90):
