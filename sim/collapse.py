@@ -25,7 +25,7 @@ from sim.erect import relief, safety, weight_of
 from sim.event import Schedule, rubble, schedule
 from sim.ground_motion import Shaking, shaking
 from sim.ledger import Ledger
-from sim.respond import Elastic, bond_capacity
+from sim.respond import Elastic, bond_capacity, particle_speed
 from sim.state import world_load, world_save
 from sim.stress import Lattice, lattice_build, lattice_soften
 from sim.world import Settings, World, bodies_split, world_create
@@ -80,6 +80,7 @@ class Collapse:
     held: np.ndarray  # (F) bool: its cluster holds to the ground
     inside: np.ndarray  # (B) bool: bonds within a cluster
     capacity: np.ndarray  # (F) [N] of the weakest bond around a fragment
+    particle_speed: np.ndarray  # (F) [m/s] at most that an elastic wave gives
     strong: np.ndarray  # (F) [J] elastic energy of its bonds at their strength
     crush: np.ndarray  # (F) [N] that crushes a fragment
     notice: float  # [J] least energy of an impact or crush that is recorded
@@ -134,6 +135,7 @@ def collapse_create(shot: Shot, fragments: Fragments, bonds: Bonds) -> Collapse:
         held=held,
         inside=inside,
         capacity=bond_capacity(bonds, count),
+        particle_speed=particle_speed(bonds, fragments),
         strong=_strength_energy(bonds, section, count),
         crush=compression * weakest_section(fragments),
         notice=NOTICE_ENERGY * float(np.median(fragments.mass)) * max(sim.gravity, 1.0) * float(np.median(size)),

@@ -122,19 +122,34 @@ def load_changed(
     return (force > NOTICE_LOAD * capacity) | (held & noticed[label])
 
 
+def particle_speed(bonds: Bonds, fragments: Fragments) -> np.ndarray:
+    """(F) [m/s] at most that an elastic wave gives to what it passes: strength over impedance, f_c / sqrt(rho E); the material of the
+    strongest bond around each fragment. A faster push crushes it."""
+    most = np.zeros(fragments.count)
+    for side in (bonds.fragment_a, bonds.fragment_b):
+        inner = side != GROUND
+        f = side[inner]
+        density = fragments.mass[f] / fragments.volume[f]
+        np.maximum.at(most, f, bonds.compression[inner] / np.sqrt(density * bonds.young[inner]))
+    return most
+
+
 def sway_given(
-    sway: np.ndarray, fragments: Fragments, old: np.ndarray, old_free: np.ndarray, new: np.ndarray, new_free: np.ndarray
+    sway: np.ndarray, most: np.ndarray, fragments: Fragments, old: np.ndarray, old_free: np.ndarray, new: np.ndarray, new_free: np.ndarray
 ) -> np.ndarray:
     """(F, 6) of the sway (F, 6) in clusters `old` (F), the rigid motion that the clusters `new` (F) take along where they come loose.
 
     What hangs together moves as one only in the mean; a part that comes loose goes on with its own. Zero where nothing changed. The parts
-    of a free cluster get no momentum in sum; what was held has it from the ground."""
+    of a free cluster get no momentum in sum; what was held has it from the ground. Beyond `most` (F) [m/s], the `particle_speed`, the sway
+    is no motion: a piece whose bonds have gone soft while the contact that presses on it still found it held."""
     moving = np.any(sway != 0.0, axis=1)
     loose = new_free & ((np.bincount(new, minlength=len(new))[new] != np.bincount(old, minlength=len(old))[old]) | (old_free != new_free))
     rows = np.flatnonzero(wake(new, np.logical_and(loose, moving)))
     given = np.zeros_like(sway)
     if len(rows):
-        own = sway - _rigid(sway, fragments, old, old_free, np.flatnonzero(wake(old, moving)))
+        speed = np.linalg.norm(sway[:, :3], axis=1)
+        own = sway * np.minimum(1.0, most / np.maximum(speed, 1e-12))[:, None]
+        own -= _rigid(own, fragments, old, old_free, np.flatnonzero(wake(old, moving)))
         given[rows] = _rigid(own, fragments, new, new_free, rows)[rows]
     return given
 

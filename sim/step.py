@@ -100,7 +100,7 @@ def regroup(c: Collapse) -> tuple[np.ndarray, float]:
     c.label, c.held = clusters(c.bonds, c.breakage.state, c.fragments.count)
     c.inside = bonds_inside(c.bonds, c.breakage.state, c.label, c.held)
     bodies_split(c.world, c.label, c.held | fixed_at(c.entries, c.step, c.fragments.count))
-    given = sway_given(c.elastic.v, c.fragments, old, old_free, c.label, ~c.world.fixed)
+    given = sway_given(c.elastic.v, c.particle_speed, c.fragments, old, old_free, c.label, ~c.world.fixed)
     kicked = bodies_kick(c.world, *body_motion(given, c.label, c.fragments.mass)) if given.any() else 0.0
     hinge = hinges_between(c.bonds, c.breakage.state, c.inside)
     if not np.array_equal(hinge, c.hinge):
