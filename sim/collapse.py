@@ -82,7 +82,6 @@ class Collapse:
     capacity: np.ndarray  # (F) [N] of the weakest bond around a fragment
     particle_speed: np.ndarray  # (F) [m/s] at most that an elastic wave gives
     strong: np.ndarray  # (F) [J] elastic energy of its bonds at their strength
-    crush: np.ndarray  # (F) [N] that crushes a fragment
     notice: float  # [J] least energy of an impact or crush that is recorded
     hinge: np.ndarray  # (J) bonds that the solver has as joints
     touched: np.ndarray  # (F) bool: its bonds were changed since the last solve
@@ -137,12 +136,11 @@ def collapse_create(shot: Shot, fragments: Fragments, bonds: Bonds) -> Collapse:
         capacity=bond_capacity(bonds, count),
         particle_speed=particle_speed(bonds, fragments),
         strong=_strength_energy(bonds, section, count),
-        crush=compression * weakest_section(fragments),
         notice=NOTICE_ENERGY * float(np.median(fragments.mass)) * max(sim.gravity, 1.0) * float(np.median(size)),
         hinge=np.zeros(0, np.int64),
         touched=np.zeros(count, bool),
     )
-    world.crush_set(collapse.crush)
+    world.crush_set(compression * weakest_section(fragments))
     collapse.ledger.weight[bodies.fragment[bodies.driven]] = 0.0  # their fall does no work: they are led
     collapse.ledger.add(work=enter(world, bodies, 0))
     erect(collapse)

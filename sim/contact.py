@@ -8,7 +8,7 @@ Reference: Giles, Diaz, Yuksel, "Augmented Vertex Block Descent", SIGGRAPH 2025,
     C_n      = c + n . d         c = separation if positive, else (1 - alpha) separation: a fixed share of an overlap per step
     C_t      = (1 - alpha) slip + (d - n n . d)
     F_n      = clamp(k_n C_n + lambda_n, -Y, 0)                 force on b is -F_n n - F_t, on a the opposite
-    Y        = min(compressive strength x size^2) / 4           of the two fragments: four points make a face
+    Y        what the point bears at most (sim/crush.py)
     F_t      = (k_t C_t + lambda_t) s,  s = min(1, mu |F_n| / |k_t C_t + lambda_t|)
     crush    where F_n = -Y at the end of a step, what is left of the overlap is crushed for good: no force brings it back
     dual     lambda = F;  k_n += beta (1 + |F_n| / F0) |C_n| while pressed;  k_t likewise while s = 1
@@ -52,13 +52,13 @@ def contact_force(c_n, c_t, lambda_n, lambda_t, penalty, mu, crush):
 
 
 @ti.func
-def contact_stiffness(c_n, f_n, lambda_n, s, penalty, penalty_min, crush):
-    """Normal and tangential stiffness of the block."""
+def contact_stiffness(c_n, f_n, lambda_n, s, penalty, penalty_min, crush, grows):
+    """Normal and tangential stiffness of the block; `grows` [N/m] is the slope of Y."""
     k_n = penalty[0]
     if f_n == 0.0:
         k_n = ti.min(ti.max(-lambda_n / ti.max(c_n, 1e-12), ti.min(penalty_min, k_n)), k_n)
     elif f_n == -crush:
-        k_n *= crush / -(penalty[0] * c_n + lambda_n)
+        k_n = ti.min(ti.max(k_n * crush / -(penalty[0] * c_n + lambda_n), grows), k_n)
     return k_n, s * penalty[1]
 
 

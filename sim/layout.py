@@ -50,7 +50,9 @@ CONTACT = {
     "normal": _f3,  # unit, from a to b
     "friction": ti.f32,
     "gap": ti.f32,  # [m] overlap at birth that is still allowed
-    "crush": ti.f32,  # [N] a point bears at most: then what lies between is crushed
+    "crush": _f2,  # [N] a point of the fragment that yields bears unworn; [m] how far that fragment was crushed before
+    "yields": ti.i32,  # 0 that of a, 1 that of b
+    "crushing": ti.f32,  # [m] overlap that this step crushed away
     "crushed": ti.f32,  # [m] overlap that was crushed away, for as long as the two touch
     "axis": ti.i32,  # the face that separated or met last, tried first: 2 face of a, 2 face of b + 1, -1 none
     "arm_a": _f3,  # [m] per point: from the body's centre of mass, world axes

@@ -14,6 +14,7 @@ a step wholly inside one another are pushed out along the nearest face, which ne
 import taichi as ti
 
 from sim.broadphase import fragment_centre, fragment_sweep, turn_back
+from sim.crush import strength_left
 from sim.layout import AWAKE, EDGES, POINTS, Tuning, pack_type
 
 TASK = 512  # iterations that Taichi hands to a thread at once on a CPU, whatever block_dim says: a loop over the lanes alone had one thread
@@ -25,9 +26,9 @@ ManifoldPack = pack_type(
     body="x q v w mass state", fragment="body offset friction crush",
     hull="fragment span vertex_now normal_now offset loop_start loop edge lower upper",
     grid="source keep", clip="point separation feature edge",
-    last="count normal friction gap crush crushed axis arm_a arm_b separation feature local slip force_n force_t penalty",
-    contact="pair body count normal friction gap crush crushed axis arm_a arm_b separation feature local slip force_n force_t penalty "
-    "approach",
+    last="count normal friction gap crush crushed yields axis arm_a arm_b separation feature local slip force_n force_t penalty",
+    contact="pair body count normal friction gap crush crushed crushing yields axis arm_a arm_b separation feature local slip force_n "
+    "force_t penalty approach",
 )
 
 
@@ -570,11 +571,14 @@ def row_fill(S: ti.template(), lane, before, m, fa, b, count, normal, mu, centre
             gap = ti.max(ti.min(S.last_gap[before] - tune.relax, -deepest - crushed), 0.0)
     S.contact_gap[m] = gap
     S.contact_crushed[m] = crushed
-    bears = strength_left(S, fa, tune)
+    law, yields = S.fragment_crush[fa], 0
     if b >= 0:
-        bears = ti.min(bears, strength_left(S, S.hull_fragment[b], tune))
-    voids = ti.min(2.0 - 2.0 * crushed / tune.crush_packed, 1.0)  # what was crushed is still there: it packs, and in the end bears all
-    S.contact_crush[m] = bears / (ti.max(voids, 1e-3) * POINTS)
+        other = S.fragment_crush[S.hull_fragment[b]]
+        if other[0] * strength_left(other[1], 0.0, tune) < law[0] * strength_left(law[1], 0.0, tune):
+            law, yields = other, 1
+    S.contact_crush[m] = ti.Vector([law[0] / POINTS, law[1]])
+    S.contact_yields[m] = yields
+    S.contact_crushing[m] = 0.0
     taken = 0  # bits of last step's points already handed on
     for k in range(count):
         at = m * POINTS + k
@@ -618,12 +622,6 @@ def row_fill(S: ti.template(), lane, before, m, fa, b, count, normal, mu, centre
 
 
 @ti.func
-def strength_left(S: ti.template(), f, tune: ti.template()):
-    """Force that fragment f bears now."""
-    return S.fragment_crush[f][0] * ti.max(1.0 - S.fragment_crush[f][1] / tune.crush_depth, tune.crush_residual)
-
-
-@ti.func
 def penalty_first(S: ti.template(), a, b, count, opening, separation, tune: ti.template()):
     """Penalty of a new point: the least, or the reduced mass over h^2, shared by the points, where bodies close in."""
     k = tune.penalty_min
@@ -647,6 +645,8 @@ def row_copy(S: ti.template(), before, m):
     S.contact_gap[m] = S.last_gap[before]
     S.contact_crush[m] = S.last_crush[before]
     S.contact_crushed[m] = S.last_crushed[before]
+    S.contact_yields[m] = S.last_yields[before]
+    S.contact_crushing[m] = 0.0
     S.contact_axis[m] = S.last_axis[before]
     for k in range(S.last_count[before]):
         at, o = m * POINTS + k, before * POINTS + k

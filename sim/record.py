@@ -13,7 +13,6 @@ import numpy as np
 
 from shot.results import GROUND, Bonds, Fragments
 from shot.rotation import rotate
-from sim.layout import POINTS
 from sim.world import Contacts, Poses
 
 
@@ -84,7 +83,7 @@ def impacts_of(contacts: Contacts, notice: float, time: float) -> dict[str, np.n
 
 
 def crushes_of(
-    broken: Broken, contacts: Contacts, bonds: Bonds, fragments: Fragments, capacity: np.ndarray, notice: float, h: float, time: float
+    broken: Broken, contacts: Contacts, bonds: Bonds, fragments: Fragments, notice: float, time: float
 ) -> tuple[dict[str, np.ndarray], float]:
     """Rows of crushed fragments in a step, and the energy [J] among them that contact had booked as its own."""
     count = fragments.count
@@ -94,12 +93,8 @@ def crushes_of(
     smaller = np.where((b != GROUND) & (fragments.mass[b] < fragments.mass[a]), b, a)
     np.add.at(energy, smaller, np.concatenate([np.zeros(0), *broken.crush_energy]))
 
-    first, second = contacts.fragment.T
-    bears = np.minimum(capacity[first], np.where(second == GROUND, np.inf, capacity[second]))
-    weaker = np.where((second != GROUND) & (capacity[second] < capacity[first]), second, first)
-    force = (contacts.impulse * contacts.normal).sum(axis=1) / h
-    yields = force >= 0.999 * bears / POINTS
-    taken = np.bincount(weaker[yields], contacts.energy[yields], count)
+    yields = contacts.crushed >= 0
+    taken = np.bincount(contacts.crushed[yields], contacts.energy[yields], count)
     taken = np.where(taken >= notice, taken, 0.0)
     rows_of = np.flatnonzero(energy + taken > 0)
     rows = np.full(len(rows_of), time), rows_of, (energy + taken)[rows_of]

@@ -75,7 +75,7 @@ def _unused_blanked(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     for name, values in rows.items():
         if name in PER_POINT:
             values[unused] = 0
-        elif name in ("normal", "friction", "gap", "crush", "crushed"):
+        elif name in ("normal", "friction", "gap", "crush", "crushed", "crushing", "yields"):
             values[apart] = 0
     return rows
 
@@ -126,5 +126,6 @@ def contacts_read(world: World, h: float) -> Contacts:
     before = read["approach"][point]
     impulse = (h * force).astype(np.float32)
     energy = np.maximum(-0.5 * (impulse * (before + after)).sum(axis=1), 0)
+    crushed = np.where(read["crushing"][row] > 0, hull[np.take_along_axis(pair, read["yields"][row, None], axis=1)[:, 0]], -1)
     fragment = np.stack([hull[pair[:, 0]], np.where(pair[:, 1] >= 0, hull[pair[:, 1]], -1)], axis=1).astype(np.int32)
-    return Contacts(fragment, now.x[a] + arm_a, normal, impulse, before, energy.astype(np.float32))
+    return Contacts(fragment, now.x[a] + arm_a, normal, impulse, before, energy.astype(np.float32), crushed)

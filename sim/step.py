@@ -214,7 +214,7 @@ def write_down(c: Collapse, broken: Broken) -> None:
     poses = fragments_read(c.world)
     time = (c.step + 1) * c.h
     contacts = contacts_read(c.world, c.h)
-    crushes, taken = crushes_of(broken, contacts, c.bonds, c.fragments, c.crush, c.notice, c.h, time)
+    crushes, taken = crushes_of(broken, contacts, c.bonds, c.fragments, c.notice, time)
     c.records.breaks.append(breaks_of(broken, c.bonds, c.fragments, poses, time))
     c.records.impacts.append(impacts_of(contacts, c.notice, time))
     c.records.crushes.append(crushes)

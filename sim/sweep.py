@@ -8,6 +8,7 @@ import taichi as ti
 
 from sim.broadphase import driven, moves, turn, turn_back
 from sim.contact import contact_error, contact_force, contact_stiffness, penalty_grown
+from sim.crush import crush_bears, crush_yields
 from sim.joint import joint_begin, joint_error, joint_force, joint_return, quaternion_product
 from sim.layout import AWAKE, FIXED, POINTS, Tuning, pack_type
 from sim.sleep import calm_count, sleepers_choose, wake_hit
@@ -22,7 +23,7 @@ BeginPack = pack_type(
     work="dx dth y yth inertia acceleration twist start joint_start colour order colour_start count side joint_side active budget error",
 )
 SolvePack = pack_type(
-    body="mass", contact="body count normal friction crush arm_a arm_b separation slip force_n force_t penalty",
+    body="mass", contact="body count normal friction crush crushed arm_a arm_b separation slip force_n force_t penalty",
     joint="stiffness limit force", row="body arm_a arm_b frame error penalty",
     work="dx dth y yth inertia start joint_start side joint_side order active error",
 )
@@ -34,7 +35,7 @@ ForcePack = pack_type(
 EndPack = pack_type(
     body="x q v w spin v_before mass inertia_inverse radius state calm peak load load_moment load_size",
     fragment="offset crush force moment", hull="fragment",
-    contact="pair body count normal friction crush crushed arm_a arm_b separation slip force_n force_t approach",
+    contact="pair body count normal friction crush crushed crushing yields arm_a arm_b separation slip force_n force_t approach",
     joint="fragment force stiffness limit plastic flowed",
     row="body arm_a arm_b frame error", work="dx dth yth inertia acceleration twist load load_moment load_size pressed budget term",
 )
@@ -324,8 +325,9 @@ def body_newton(S: ti.template(), tune: ti.template(), b):
             d = sign * (dx + dth.cross(arm) - x_o - th_o.cross(arm_o))
             c_n, c_t = contact_error(S.contact_separation[at], S.contact_slip[at], d, n, tune.alpha)
             penalty, lambda_n = S.contact_penalty[at], S.contact_force_n[at]
-            f_n, f_t, cone = contact_force(c_n, c_t, lambda_n, S.contact_force_t[at], penalty, mu, S.contact_crush[c])
-            k_n, k_t = contact_stiffness(c_n, f_n, lambda_n, cone, penalty, tune.penalty_min, S.contact_crush[c])
+            most, grows = crush_bears(penalty[0] * c_n + lambda_n, c_n, S.contact_crush[c], S.contact_crushed[c], tune)
+            f_n, f_t, cone = contact_force(c_n, c_t, lambda_n, S.contact_force_t[at], penalty, mu, most)
+            k_n, k_t = contact_stiffness(c_n, f_n, lambda_n, cone, penalty, tune.penalty_min, most, grows)
             f = sign * (f_n * n + f_t)
             g_x += f
             g_a += arm.cross(f)
@@ -406,13 +408,12 @@ def row_dual(S: ti.template(), tune: ti.template(), m):
         d = relative_motion(S, a, b, S.contact_arm_a[at], S.contact_arm_b[at])
         c_n, c_t = contact_error(S.contact_separation[at], S.contact_slip[at], d, n, tune.alpha)
         penalty = S.contact_penalty[at]
-        f_n, f_t, s = contact_force(c_n, c_t, S.contact_force_n[at], S.contact_force_t[at], penalty, mu, S.contact_crush[m])
+        most, _ = crush_bears(penalty[0] * c_n + S.contact_force_n[at], c_n, S.contact_crush[m], S.contact_crushed[m], tune)
+        f_n, f_t, s = contact_force(c_n, c_t, S.contact_force_n[at], S.contact_force_t[at], penalty, mu, most)
         S.contact_force_n[at] = f_n
         S.contact_force_t[at] = f_t
         error = ti.Vector([ti.abs(c_n), c_t.norm()])
-        S.contact_penalty[at] = penalty_grown(
-            penalty, error, S.work_error[at], f_n, s, tune.beta, tune.force_scale, tune.penalty_max, S.contact_crush[m]
-        )
+        S.contact_penalty[at] = penalty_grown(penalty, error, S.work_error[at], f_n, s, tune.beta, tune.force_scale, tune.penalty_max, most)
         S.work_error[at] = error
 
 
@@ -567,14 +568,14 @@ def finish(S: ti.template(), tune: ti.template(), pairs, joints, count):
             slip = S.contact_slip[at] + d - n.dot(d) * n
             held = f_t.norm() < 0.999 * S.contact_friction[m] * -f_n and slip.norm() < tune.stick
             S.contact_slip[at] = slip if held else zero
-            if f_n == -S.contact_crush[m] and rests(S, a) + rests(S, b) < 2:  # what stays where it is crushes nothing further
+            c_n, _ = contact_error(S.contact_separation[at], S.contact_slip[at], d, n, tune.alpha)
+            yields = crush_yields(f_n, c_n, S.contact_crush[m], S.contact_crushed[m], tune)
+            if yields and rests(S, a) + rests(S, b) < 2:  # what stays where it is crushes nothing further
                 crushed = ti.max(crushed, -(S.contact_separation[at] + n.dot(d)))
+        S.contact_crushing[m] = crushed
         if crushed > 0.0:
             S.contact_crushed[m] += crushed
-            weaker, o = S.hull_fragment[S.contact_pair[m][0]], S.contact_pair[m][1]
-            if o >= 0 and S.fragment_crush[S.hull_fragment[o]][0] < S.fragment_crush[weaker][0]:
-                weaker = S.hull_fragment[o]
-            S.fragment_crush[weaker][1] += crushed
+            S.fragment_crush[S.hull_fragment[S.contact_pair[m][S.contact_yields[m]]]][1] += crushed
     taken = ti.f64(0.0)
     elastic = ti.f64(0.0)
     for j in range(joints):

@@ -100,6 +100,7 @@ class Contacts:
     impulse: np.ndarray  # (N, 3) f32 [N s] on b over the step
     velocity: np.ndarray  # (N, 3) f32 [m/s] of b minus a before the step
     energy: np.ndarray  # (N) f32 [J] dissipated there over the step, an estimate
+    crushed: np.ndarray  # (N) i32 the fragment that the pair crushed in the step, -1 none
 
 
 @dataclass(frozen=True)

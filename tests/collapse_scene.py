@@ -57,11 +57,11 @@ def scene() -> tuple[Fragments, Bonds]:
 
 def shot(frames: int = FRAMES, **sim) -> Shot:
     """The feet of one side are cut when the loose blocks sleep; every frame can be resumed from."""
-    cut = Event(frame=1007, lower=(-9, 0.05, -9), upper=(0.4, 0.7, 9), members=("column",))
+    cut = Event(frame=1007, lower=(-9, -0.05, -9), upper=(0.4, 0.7, 9), members=("column",))
     push = Event(kind="push", frame=1008, frames=6, lower=(-9, 0.9, -9), upper=(9, 9, 9), members=("beam",), force=(-16.0, -40.0, 8.0))
     return Shot(
         frames=frames, events=(cut, push), materials=Materials(concrete=MATERIAL),
-        sim=Sim(**({"checkpoint": 1, "sleep_time": 0.15, "sleep_speed": 0.2, "contact_iterations": 8, "hinge_rotation": 0.2} | sim)),
+        sim=Sim(**({"checkpoint": 1, "sleep_time": 0.15, "sleep_speed": 0.2, "contact_iterations": 8, "hinge_rotation": 0.15} | sim)),
     )
 
 

@@ -17,10 +17,14 @@ from taichi.lang import impl
 import sim.solve
 from sim.broadphase import PairPack, entries_fill, pairs_match, pairs_search, pairs_sort, turn
 from sim.column import column_read, column_write
-from sim.layout import POINTS, Tuning
-from sim.sweep import EndPack, joint_load
+from sim.layout import POINTS, Tuning, pack_type
+from sim.sweep import joint_load
 from tests.collapse_scene import TASK
 
+ScatterPack = pack_type(
+    body="q", fragment="offset force moment", hull="fragment", contact="pair body count normal arm_a arm_b force_n force_t",
+    joint="fragment force", row="body arm_a arm_b frame",
+)
 PATIENCE = 10_000_000  # times a thread looks for the other before it goes on alone
 ORIGINAL = {"pairs_find": sim.solve.pairs_find, "solve_end": sim.solve.solve_end}
 
@@ -85,7 +89,8 @@ def shuffle(S: ti.template(), pairs):
 
 def solve_end_atomic(S, pairs: int, joints: int, count: int, tune) -> None:
     """sim.sweep.solve_end, but for the forces on fragments."""
-    forces_scatter(S, np.zeros(1, np.int32), impl.current_cfg().cpu_max_num_threads, pairs, joints, count)
+    own = ScatterPack(**{name: S[name] for name in ScatterPack.members})
+    forces_scatter(own, np.zeros(1, np.int32), impl.current_cfg().cpu_max_num_threads, pairs, joints, count)
     columns = (S["fragment_force"], S["fragment_moment"])
     rows = [column_read(c) for c in columns]
     ORIGINAL["solve_end"](S, pairs, joints, count, tune)
@@ -94,7 +99,9 @@ def solve_end_atomic(S, pairs: int, joints: int, count: int, tune) -> None:
 
 
 @ti.kernel
-def forces_scatter(S: EndPack, gate: ti.types.ndarray(dtype=ti.i32, ndim=1), threads: ti.i32, pairs: ti.i32, joints: ti.i32, count: ti.i32):
+def forces_scatter(
+    S: ScatterPack, gate: ti.types.ndarray(dtype=ti.i32, ndim=1), threads: ti.i32, pairs: ti.i32, joints: ti.i32, count: ti.i32
+):
     """Each row adds its forces to its two fragments."""
     for f in range(count):
         S.fragment_force[f] = ti.Vector([0.0, 0.0, 0.0])

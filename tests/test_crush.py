@@ -67,6 +67,27 @@ def test_impact_force_does_not_follow_the_step():
         assert peak == pytest.approx(1e6, rel=1e-3)
 
 
+@pytest.mark.parametrize("parts", [1, 2, 8])
+def test_crushing_takes_the_same_energy_in_long_and_short_steps(parts):
+    """M v^2 / 2 + M g x = F int_0^x s / v, s and v of sim/crush.py; end velocities fall short by v h / 2 at most."""
+    from sim.crush import CONFINED
+    from sim.solve import CRUSH_DEPTH, CRUSH_PACKED, contact_step
+    from sim.world import Settings, bodies_read
+
+    load, speed, bears, r, h = 4e4, 6.0, 4e7, 0.05, 1 / (72 * parts)
+    world = place(Scene(boxes([[0, HALF, 0]], [[HALF] * 3], np.array([load / 0.125])), velocity=np.array([[0, -speed, 0]])))
+    world.crush_set(np.array([bears]))
+    for _ in range(round(0.5 / h)):
+        contact_step(world, h, Settings(G, 20, 0.6, 0.0, 0.5, 0.0, r))
+    d, p = CRUSH_DEPTH * world.length_scale, CRUSH_PACKED * world.length_scale
+    x = np.linspace(0.0, p, 20001)
+    bearing = np.maximum(1 - x / d, r) / np.maximum(np.minimum(2 - 2 * x / p, 1), r / CONFINED)
+    spent = bears * np.concatenate([[0.0], np.cumsum(0.5 * (bearing[1:] + bearing[:-1]) * np.diff(x))])
+    depth = x[np.argmax(spent >= load * (0.5 * speed**2 + G * x))]
+    assert 0.6 * p < depth < p  # it lost its strength and packs again
+    assert HALF - bodies_read(world).x[0, 1] == pytest.approx(depth, abs=speed * h / 2 + 2e-3)
+
+
 def test_crushed_state_is_carried_and_saved():
     """What was crushed is part of the saved state: a reloaded world goes on with the same bits."""
     from sim.solve import contact_step

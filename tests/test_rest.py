@@ -110,7 +110,8 @@ def test_a_sleeper_at_its_crushing_limit_is_crushed_no_further(monkeypatch):
     assert (bodies_read(world).state[:2] == ASLEEP).all()
     table = world.contact[world.contact_now].array
     pressed = column_read(table["force_n"]).reshape(-1, 4)
-    column_write(table["crush"], np.where(pressed[:, 0] < 0, -pressed[:, 0], np.inf))
+    bears = np.where(pressed[:, 0] < 0, -pressed[:, 0], np.inf)
+    column_write(table["crush"], np.stack([bears, np.zeros(len(bears))], axis=1))
     column_write(table["separation"], np.full(pressed.size, -1e-3))
     for _ in range(5):
         contact_step(world, H, USUAL)
