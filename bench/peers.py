@@ -29,9 +29,9 @@ import numpy as np
 
 from bench.peer.overlap import overlaps_measure
 from bench.peer.scenes import SCENES, PeerScene, peer_scene, scene_write
+from pipeline.digest import ROOT
 from pipeline.store import cache_folder
 
-ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = {
     "rapier": ("rapier3d",), "rapier4": ("rapier3d",), "pybullet": ("pybullet",),
     "physx": ("ovphysx", "ovstage", "physx-usd-schemas", "newton-usd-schemas"),

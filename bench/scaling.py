@@ -20,13 +20,12 @@ import resource
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 
 from bench.contact import Scene, boxes, pile, place
+from pipeline.digest import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 COUNTS = (1000, 2000, 5000, 10_000, 20_000)
 LARGE = 50_000
 H = 1 / 60

@@ -60,6 +60,8 @@ def shot_load(name: str | Path, overrides: Sequence[str] = (), bundled: Path | N
         shot = Shot.model_validate(values)
     except ValidationError as error:
         raise ShotError(_sentence(error, origin, str(path))) from None
+    for key, value, wanted in _coerced(values, shot):
+        raise ShotError(f"{_place(origin, key, str(path)).place}: {key} = {value!r}: should be {wanted}")
     _mesh_is_there(shot, path, origin)
     _events_in_time(shot, origin, str(path))
     return Loaded(shot, path, tuple(overrides))
@@ -207,6 +209,18 @@ def _place(origin: dict[str, Origin], key: str, path: str) -> Origin:
         if found := origin.get(".".join(parts[:depth])):
             return found
     return next((of for leaf, of in origin.items() if leaf.startswith(f"{key}.")), Origin(0, path))
+
+
+def _coerced(said: object, made: object, key: str = "") -> Iterator[tuple[str, object, str]]:
+    """Key, value and what it should be, where pydantic took a text for a number, or one of them for true or false."""
+    if isinstance(said, dict):
+        for name, value in said.items():
+            yield from _coerced(value, getattr(made, name, None), f"{key}.{name}".lstrip("."))
+    elif isinstance(said, list) and isinstance(made, Sequence):
+        for place, (value, of) in enumerate(zip(said, made, strict=False)):
+            yield from _coerced(value, of, f"{key}.{place}")
+    elif isinstance(made, bool) != isinstance(said, bool) or (isinstance(said, str) and isinstance(made, int | float)):
+        yield key, said, "true or false" if isinstance(made, bool) else "a text" if isinstance(made, str) else "a number"
 
 
 def _mesh_is_there(shot: Shot, path: Path, origin: dict[str, Origin]) -> None:

@@ -73,6 +73,10 @@ def test_mesh_path_of_a_parent_stays_beside_the_parent(tmp_path: Path):
         ("[[events]]\nlower = [0, 9, 0]\n", [], ("events.0.upper = (1000.0, 2.5, 1000.0)", "lower corner, (0.0, 9.0, 0.0)")),
         ("[building]\nkind = 'mesh'\nfile = 'bad.tml'\n", [], ("bad.toml: building.file = 'bad.tml'", "no such file in /", "bad.toml?")),
         ("[building]\nmaterial = 'concret'\n", [], ("bad.toml: building.material = 'concret'", "did you mean concrete?", "brick")),
+        ("frames = '12'\n", [], ("bad.toml: frames = '12': should be a number",)),
+        ("", ["sim.dynamic=yes"], ("-s sim.dynamic=yes: ", "should be true or false")),
+        ("[sim]\ngravity = true\n", [], ("bad.toml: sim.gravity = True: should be a number",)),
+        ("[[events]]\nlower = [0, '0', 0]\n", [], ("events.0.lower.1 = '0': should be a number",)),
         ("[fracture]\nmasonry = 'corses'\n", [], ("fracture.masonry = 'corses'", "'cells'", "did you mean courses?")),
     ],
 )
