@@ -183,7 +183,8 @@ STAGES: tuple[Stage, ...] = (
         _upsample, results.Dust, _upsample_weights,
     ),
     Stage(
-        "draw", "render.draw", ("frames", "camera", "light", "look", "materials.*.albedo", "materials.*.albedo_inside"),
+        "draw", "render.draw",
+        ("frames", "camera", "light", "look", "materials.*.albedo", "materials.*.albedo_inside", "materials.brick.unit"),
         ("shatter", "simulate", "shed", "scatter", "upsample"), "frames", ("numpy", "scipy", "taichi", "pyrender", "PyOpenGL"),
         _draw, results.Guides,
     ),

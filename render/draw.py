@@ -92,8 +92,8 @@ def scene_open(shot: Shot, fragments: Fragments, dust: Dust | None, rocks: bool)
         "sun": sky.sun, "sun_radiance": sky.sun_radiance, "sky_horizon": sky.horizon, "sky_zenith": sky.zenith, "sky_glow": sky.glow,
         "haze": float(shot.look.haze), "shadow_texel": texel, "shadow_size": float(shot.look.shadow_size),
         "half_size": np.array([shot.camera.width, shot.camera.height]) / 2, "weathering": float(shot.look.weathering),
-        "detail": 1.0, "fragment_count": fragments.count, "ground_material": len(fragments.material_name),
-        "ground_id": fragments.count + 1, "reach": float(shot.camera.far),
+        "brick": np.array(shot.materials.brick.unit), "detail": 1.0, "fragment_count": fragments.count,
+        "ground_material": len(fragments.material_name), "ground_id": fragments.count + 1, "reach": float(shot.camera.far),
     }
     renderer.open_shot(graph, shot.camera.width, shot.camera.height, shot.look.shadow_size, materials.reshape(-1, 4), uniforms)
     lattice = ambient_lattice(*air_box(fragments, dust), shot.look.ambient_cells)

@@ -15,7 +15,7 @@ from render.sky import sky_irradiance, sky_of
 from shot import rotation
 from shot.errors import MissingResource
 from shot.frames import FrameFolder
-from shot.params import Camera, Light, Look, Shot
+from shot.params import Camera, Light, Look, Materials, Shot
 from shot.results import Fragments, Guides, Motion, progress_silent
 
 SAMPLE = np.array([[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]])
@@ -290,6 +290,24 @@ def test_shadow_is_where_the_sun_is_hidden(taichi, tmp_path: Path):
     assert np.all(arrays["sun"][free] == 1)
     side = (arrays["id"] == 1) & (arrays["normal"][..., 1] > 0.9)
     assert np.all(arrays["sun"][side & (np.abs(x) < 0.9) & (np.abs(z) < 0.9)] == 1)
+
+
+@pytest.mark.parametrize("unit", [(0.25, 0.075), (0.6, 0.17), (0.0, 0.0)])
+def test_courses_follow_the_brick(taichi, tmp_path: Path, unit):
+    """On a wall of brick mortar lies where the courses of `materials.brick.unit` meet, and nowhere where there are none."""
+    shot = flat_shot().model_copy(update={
+        "look": Look(shadow_size=512, weathering=1), "camera": Camera(width=192, height=128, position=(0, 1.5, 2.0), target=(0, 1.5, 0)),
+        "materials": Materials.model_validate({"brick": {"unit": unit}}),
+    })
+    arrays = draw_one(shot, fragments_of([[-3, 0, -0.3]], [[3, 3, 0]], np.array([1])), tmp_path)
+    wall = (arrays["id"] == 1) & (np.abs(arrays["rest"][..., 1] - 1.5) < 0.7)
+    height, blue = arrays["rest"][..., 1][wall], arrays["albedo"][..., 2][wall].astype(float)  # mortar is greyer than brick
+    for tried in (0.075, 0.17):
+        away = np.abs(height - tried * np.round(height / tried))
+        if tried == unit[1]:
+            assert blue[away < 0.005].mean() > 1.2 * blue[away > 0.4 * tried].mean()
+        else:
+            assert blue[away < 0.005].mean() < 1.1 * blue[away > 0.4 * tried].mean()
 
 
 def test_open_ground_has_the_radiance_of_its_light(taichi, tmp_path: Path):

@@ -4,6 +4,7 @@
 
 uniform float weathering;
 uniform float detail;
+uniform vec2 brick;                           // [m] length and height with its joints; 0 where there are none
 
 float hash_unit(ivec3 p, int lane) {
     uint h = uint(p.x) * 0x9E3779B1u ^ uint(p.y) * 0x85EBCA77u ^ uint(p.z) * 0xC2B2AE3Du ^ uint(lane) * 0x27D4EB2Fu;
@@ -45,19 +46,19 @@ vec2 face_coordinates(vec3 p, vec3 n) {
 }
 
 const vec3 MORTAR = vec3(0.46, 0.43, 0.38);
-const vec2 BRICK = vec2(0.25, 0.075);
 const vec2 FORM = vec2(2.4, 1.2);
 
 vec3 masonry(vec3 albedo, vec2 face, float footprint) {
-    float row = floor(face.y / BRICK.y);
-    float across = face.x + 0.5 * BRICK.x * mod(row, 2.0);
-    float column = floor(across / BRICK.x);
-    float joint = max(line_share(line_distance(across, BRICK.x), 0.006, BRICK.x, footprint),
-                      line_share(line_distance(face.y, BRICK.y), 0.006, BRICK.y, footprint));
-    float visible = clamp(1.6 - footprint / BRICK.y, 0.0, 1.0);
-    ivec3 brick = ivec3(column, row, 0);
-    float tone = 1.0 + visible * 0.7 * (hash_unit(brick, 11) - 0.5);
-    vec3 hue = mix(vec3(1.0), vec3(1.0, 0.82, 0.78) * 1.1, visible * hash_unit(brick, 12));
+    if (brick.x <= 0.0 || brick.y <= 0.0) return albedo;
+    float row = floor(face.y / brick.y);
+    float across = face.x + 0.5 * brick.x * mod(row, 2.0);
+    float column = floor(across / brick.x);
+    float joint = max(line_share(line_distance(across, brick.x), 0.006, brick.x, footprint),
+                      line_share(line_distance(face.y, brick.y), 0.006, brick.y, footprint));
+    float visible = clamp(1.6 - footprint / brick.y, 0.0, 1.0);
+    ivec3 place = ivec3(column, row, 0);
+    float tone = 1.0 + visible * 0.7 * (hash_unit(place, 11) - 0.5);
+    vec3 hue = mix(vec3(1.0), vec3(1.0, 0.82, 0.78) * 1.1, visible * hash_unit(place, 12));
     return mix(albedo * hue * tone, MORTAR, joint * 0.85);
 }
 
