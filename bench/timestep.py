@@ -64,12 +64,14 @@ def scenes() -> list[Scene]:
     building = frame(3, 2, 1, Material(steel=0.003), piece=0.9)
     cut = Event(kind="cut", frame=1002, lower=(-9, 0.4, -9), upper=(-3, 2.0, 9), members=("column",))
     every = Event(kind="cut", frame=1002, lower=(-9, 0.4, -9), upper=(9, 2.0, 9), members=("column",))
+    tower = frame(10, 2, 2, Material(steel=0.003))
     portal = frame(1, 1, 0, Material(steel=0.01), bay=5.0, storey=3.5, piece=0.5)
     heavy = Event(kind="push", frame=1002, frames=60, upper=(9, 9, 9), lower=(-9, 3.2, -9), members=("beam",), force=(0.0, -300.0, 0.0))
     return [
         *(Scene(f"cube {v:g} m/s", *cube, (), 0.8, v, TILTS) for v in (1.0, 3.0, 10.0, 20.0)),
         Scene("frame, one row cut", *building, (cut,), 2.0),
         Scene("frame, all cut", *building, (every,), 2.0),
+        Scene("ten storeys, all cut", *tower, (every,), 3.0),
         Scene("portal pressed", *portal, (heavy,), 2.5, loads=LOADS),
     ]
 

@@ -21,6 +21,7 @@ apart from k's 0.99 (without it walls simmer); both tangents share one penalty, 
 a penalty grows only while its error does not shrink by itself, and a point that closes in starts at the reduced mass over h^2: with stiffer
 rows two free bodies in collision freeze against each other and lose momentum (7 % in ten sweeps, against 0.1 %);
 a clamped row keeps the stiffness of its secant (n: -lambda/C or Y/C, t: s k_t), which stays positive and lets sliders slide.
+The sums over rows are in sim/lanes.py, four points at a time.
 """
 
 import taichi as ti
@@ -29,47 +30,6 @@ STALL = 0.9  # an error that falls below this share in a sweep needs no stiffer 
 
 
 @ti.func
-def contact_error(separation, slip, d, n, alpha):
-    """C_n and C_t of a point."""
-    c = separation
-    if c < 0.0:
-        c *= 1.0 - alpha
-    dn = n.dot(d)
-    return c + dn, (1.0 - alpha) * slip + d - dn * n
-
-
-@ti.func
-def contact_force(c_n, c_t, lambda_n, lambda_t, penalty, mu, crush):
-    """F_n, F_t and the cone factor s; `crush` is Y."""
-    f_n = ti.max(ti.min(penalty[0] * c_n + lambda_n, 0.0), -crush)
-    f_t = penalty[1] * c_t + lambda_t
-    size = f_t.norm()
-    limit = -mu * f_n
-    s = ti.f32(1.0)
-    if size > limit:
-        s = limit / size
-    return f_n, s * f_t, s
-
-
-@ti.func
-def contact_stiffness(c_n, f_n, lambda_n, s, penalty, penalty_min, crush, grows):
-    """Normal and tangential stiffness of the block; `grows` [N/m] is the slope of Y."""
-    k_n = penalty[0]
-    if f_n == 0.0:
-        k_n = ti.min(ti.max(-lambda_n / ti.max(c_n, 1e-12), ti.min(penalty_min, k_n)), k_n)
-    elif f_n == -crush:
-        k_n = ti.min(ti.max(k_n * crush / -(penalty[0] * c_n + lambda_n), grows), k_n)
-    return k_n, s * penalty[1]
-
-
-@ti.func
-def penalty_grown(penalty, error, before, f_n, s, beta, force_scale, penalty_max, crush):
-    """Penalties after a dual update; error and before: |C_n|, |C_t| of this sweep and the last."""
-    k = penalty
-    if f_n < 0.0:
-        grow = beta * (1.0 - f_n / force_scale)
-        if f_n > -crush and error[0] > STALL * before[0]:
-            k[0] += grow * error[0]
-        if s == 1.0 and error[1] > STALL * before[1]:
-            k[1] += grow * error[1]
-    return ti.min(k, penalty_max)
+def stiffness_free(c_n, lambda_n, k_n, penalty_min):
+    """Normal stiffness of points that do not press: of the secant to where they would."""
+    return ti.min(ti.max(-lambda_n / ti.max(c_n, 1e-12), ti.min(penalty_min, k_n)), k_n)

@@ -187,7 +187,11 @@ WORK = {
     "side": ti.i32,  # 2 row + (1 if the body is b)
     "joint_side": ti.i32,
     "active": ti.i32,  # rows with an awake body
-    "error": _f2,  # (POINTS rows) [m] |C_n|, |C_t| after the sweep before
+    "quad": _f4,  # (QUADS active) what sweeps read and write of a row, sim/quad.py
+    "plane": _f4,  # (active) normal, friction
+    "law": _f4,  # (active) [N] F / 4, [m] w, [m] c, [N] force of a point from which on it may crush
+    "pair": _i2,  # (active) bodies
+    "sum": _f4,  # (SUMS F) sums of a body's rows, point by point
 }
 TABLES = {
     "body": BODY, "fragment": FRAGMENT, "hull": HULL, "contact": CONTACT, "last": CONTACT,

@@ -34,8 +34,9 @@ from shot.rotation import rotate
 from sim.broadphase import PairPack, TurnPack, hulls_turn, pairs_find
 from sim.column import column_copy, column_read, column_write
 from sim.launch import Launch
-from sim.layout import AWAKE, CLIP, CONTACT, EDGES, GRID, JOINT_ROW, POINTS, REST, WORK, Tuning
+from sim.layout import AWAKE, CLIP, CONTACT, EDGES, GRID, JOINT_ROW, REST, WORK, Tuning
 from sim.narrowphase import CANDIDATES, LANES, ManifoldPack, manifolds_make
+from sim.quad import QUADS, SUMS
 from sim.rest import Rest, flooded, rest_append, rest_lay, rest_moved, rest_take
 from sim.state import world_save
 from sim.sweep import (
@@ -92,7 +93,7 @@ def contact_step(world: World, h: float, settings: Settings, acceleration: np.nd
             for begin, end in zip(ends[:colours], ends[1:], strict=False):
                 colour(begin, end)
             dual(active, joints)
-    work.launch(world, into, solve_forces, ForcePack)(pairs, count)
+    work.launch(world, into, solve_forces, ForcePack)(pairs, active, count)
     work.launch(world, into, solve_end, EndPack, tune)(pairs, joints, count)
     world.contact_now, world.contact_count = into, pairs
     work.age = 0 if rest_lay(world, column_read(work.grid["keep"], pairs), work.age) else work.age + 1
@@ -149,7 +150,8 @@ class Work:
         self.grid = {k: ti.ndarray(e, sizes.get(k, pairs)) for k, e in GRID.items()}
         for k in ("still", "still_start"):
             self.grid[k].fill(0)
-        sizes = {"side": 2 * pairs, "active": pairs, "error": POINTS * pairs, "joint_side": 2 * self.joints}
+        sizes = {"side": 2 * pairs, "active": pairs, "joint_side": 2 * self.joints, "sum": SUMS * self.count}
+        sizes |= {"quad": QUADS * pairs, "plane": pairs, "law": pairs, "pair": pairs}
         sizes |= {"start": self.count + 1, "joint_start": self.count + 1}
         sizes |= {"colour_start": COLOURS + 2, "count": 5, "term": len(ENERGY)}
         for k, e in WORK.items():

@@ -7,30 +7,32 @@ In: bodies, contact rows, joints, scalars of the step. Out: the same, one step l
 import taichi as ti
 
 from sim.broadphase import driven, moves, turn, turn_back
-from sim.contact import contact_error, contact_force, contact_stiffness, penalty_grown
-from sim.crush import crush_bears, crush_yields
+from sim.crush import crush_share, crush_yields
 from sim.joint import joint_begin, joint_error, joint_force, joint_return, quaternion_product
 from sim.layout import AWAKE, FIXED, POINTS, Tuning, pack_type
+from sim.quad import LEVER, PULL, SHEAR, SPIN, SUMS, TURN, motion, row_closes, row_dual, row_gather, row_pack, row_unpack, total
 from sim.sleep import calm_count, sleepers_choose, wake_hit
 
 NOISE = 1e-18  # [m], [rad]: in a mirror-symmetric scene what is below decays into denormal numbers, and a sweep takes four times as long
 COLOURS = 62  # bits of a mask; touching bodies need about a dozen
 BeginPack = pack_type(
     body="x q v w spin v_before mass inertia inertia_inverse state calm peak", fragment="body offset",
-    contact="body count normal separation approach", joint="fragment anchor_a anchor_b normal axis plastic",
+    contact="body count normal friction crush crushed arm_a arm_b separation slip force_n force_t penalty approach",
+    joint="fragment anchor_a anchor_b normal axis plastic",
     row="body arm_a arm_b frame error penalty",
     rest="owner",
-    work="dx dth y yth inertia acceleration twist start joint_start colour order colour_start count side joint_side active budget error",
+    work="dx dth y yth inertia acceleration twist start joint_start colour order colour_start count side joint_side active budget "
+    "quad plane law pair",
 )
 SolvePack = pack_type(
-    body="mass", contact="body count normal friction crush crushed arm_a arm_b separation slip force_n force_t penalty",
+    body="mass",
     joint="stiffness limit force", row="body arm_a arm_b frame error penalty",
-    work="dx dth y yth inertia start joint_start side joint_side order active error",
+    work="dx dth y yth inertia start joint_start side joint_side order quad plane law pair sum",
 )
 ForcePack = pack_type(
     body="q state", fragment="body offset force moment", hull="fragment",
-    contact="pair body count normal arm_a arm_b force_n force_t",
-    rest="owner start key source live load fragment force moment pressing", work="load load_moment load_size pressed next",
+    contact="pair body count normal arm_a arm_b force_n force_t penalty",
+    rest="owner start key source live load fragment force moment pressing", work="load load_moment load_size pressed next active quad",
 )
 EndPack = pack_type(
     body="x q v w spin v_before mass inertia_inverse radius state calm peak load load_moment load_size",
@@ -99,8 +101,7 @@ def begin(S: ti.template(), tune: ti.template(), pairs, joints, count):
                 S.work_start[b + 1] += 1
             if moves_a or moves_b or driven(S, a) or (b >= 0 and driven(S, ti.max(b, 0))):
                 S.work_active[active] = m
-                for k in range(POINTS):
-                    S.work_error[m * POINTS + k] = ti.Vector([1e30, 1e30])
+                row_pack(S, tune, active, m)
                 active += 1
                 points += S.contact_count[m]
     for j in range(joints):
@@ -116,14 +117,14 @@ def begin(S: ti.template(), tune: ti.template(), pairs, joints, count):
         S.work_start[b + 1] += S.work_start[b]
         S.work_joint_start[b + 1] += S.work_joint_start[b]
     for back in range(active):
-        m = S.work_active[active - 1 - back]
-        a, b = S.contact_body[m][0], S.contact_body[m][1]
+        r = active - 1 - back
+        a, b = S.work_pair[r][0], S.work_pair[r][1]
         if S.body_state[a] == AWAKE:
             S.work_start[a + 1] -= 1
-            S.work_side[S.work_start[a + 1]] = 2 * m
+            S.work_side[S.work_start[a + 1]] = 2 * r
         if b >= 0 and S.body_state[ti.max(b, 0)] == AWAKE:
             S.work_start[b + 1] -= 1
-            S.work_side[S.work_start[b + 1]] = 2 * m + 1
+            S.work_side[S.work_start[b + 1]] = 2 * r + 1
     for back in range(joints):
         j = joints - 1 - back
         a, b = S.row_body[j][0], S.row_body[j][1]
@@ -139,11 +140,10 @@ def begin(S: ti.template(), tune: ti.template(), pairs, joints, count):
         S.work_joint_start[b] = S.work_joint_start[b + 1]
     sides = 0
     joint_sides = 0
-    for k in range(active):
-        m = S.work_active[k]
-        sides += ti.cast(S.body_state[S.contact_body[m][0]] == AWAKE, ti.i32)
-        if S.contact_body[m][1] >= 0:
-            sides += ti.cast(S.body_state[S.contact_body[m][1]] == AWAKE, ti.i32)
+    for r in range(active):
+        sides += ti.cast(S.body_state[S.work_pair[r][0]] == AWAKE, ti.i32)
+        if S.work_pair[r][1] >= 0:
+            sides += ti.cast(S.body_state[S.work_pair[r][1]] == AWAKE, ti.i32)
     for j in range(joints):
         joint_sides += ti.cast(S.body_state[S.row_body[j][0]] == AWAKE, ti.i32)
         if S.row_body[j][1] >= 0:
@@ -158,7 +158,7 @@ def begin(S: ti.template(), tune: ti.template(), pairs, joints, count):
         if S.body_state[b] == AWAKE:
             used = ti.i64(0)
             for s in range(S.work_start[b], S.work_start[b + 1]):
-                pair = S.contact_body[S.work_side[s] >> 1]
+                pair = S.work_pair[S.work_side[s] >> 1]
                 o = pair[0] + pair[1] - b
                 if o >= 0 and S.work_colour[ti.max(o, 0)] >= 0:
                     used |= ti.i64(1) << S.work_colour[o]
@@ -247,52 +247,35 @@ def cross_matrix(r):
 
 
 @ti.func
-def body_solve(S: ti.template(), tune: ti.template(), b):
-    """One block: move body b to the minimum of its own six unknowns.
+def body_solve(S: ti.template(), tune: ti.template(), b, slot):
+    """One block: move body b to the minimum of its own six unknowns. `slot`: where its sums are kept.
 
     A Newton step that closes a gap has not seen that contact's force; the dual update would then take twice the force needed, the next
     step open the gap again, and so on in turn, ending on a large force that nothing felt. Hence a second step."""
     closed = 1
     tries = 0
     while closed == 1 and tries < 2:
-        dx, dth = S.work_dx[b], S.work_dth[b]
-        body_newton(S, tune, b)
-        closed = gap_closed(S, tune, b, dx, dth)
+        body_newton(S, tune, b, slot)
+        closed = 0
+        if tries == 0:
+            closed = gap_closed(S, b)
         tries += 1
 
 
 @ti.func
-def gap_closed(S: ti.template(), tune: ti.template(), b, dx, dth):
-    """1 if a point of body b that was free at (dx, dth) is pressed now."""
+def gap_closed(S: ti.template(), b):
+    """1 if a point of body b that was free before its last step is pressed now."""
     closed = 0
+    dx, dth = S.work_dx[b], S.work_dth[b]
     for s in range(S.work_start[b], S.work_start[b + 1]):
-        side = S.work_side[s]
-        c = side >> 1
-        is_b = side & 1
-        o = S.contact_body[c][1 - is_b]
-        sign = ti.f32(2 * is_b - 1)
-        n = S.contact_normal[c]
-        for k in range(S.contact_count[c]):
-            at = c * POINTS + k
-            arm, arm_o = S.contact_arm_a[at], S.contact_arm_b[at]
-            if is_b == 1:
-                arm, arm_o = arm_o, arm
-            other = ti.Vector([0.0, 0.0, 0.0])
-            if o >= 0:
-                other = S.work_dx[o] + S.work_dth[o].cross(arm_o)
-            c_0 = S.contact_separation[at]
-            if c_0 < 0.0:
-                c_0 *= 1.0 - tune.alpha
-            before = c_0 + n.dot(sign * (dx + dth.cross(arm) - other))
-            after = c_0 + n.dot(sign * (S.work_dx[b] + S.work_dth[b].cross(arm) - other))
-            lam, pen = S.contact_force_n[at], S.contact_penalty[at][0]
-            if pen * before + lam >= 0.0 and pen * after + lam < 0.0:
-                closed = 1
+        r, is_b = S.work_side[s] >> 1, S.work_side[s] & 1
+        x_o, th_o = motion(S, S.work_pair[r][1 - is_b])
+        closed |= row_closes(S, r, is_b, dx, dth, x_o, th_o)
     return closed
 
 
 @ti.func
-def body_newton(S: ti.template(), tune: ti.template(), b):
+def body_newton(S: ti.template(), tune: ti.template(), b, slot):
     """Gather the rows of body b and take one Newton step."""
     i2 = 1.0 / (tune.h * tune.h)
     m = S.body_mass[b] * i2
@@ -303,42 +286,25 @@ def body_newton(S: ti.template(), tune: ti.template(), b):
     A = m * one  # translation
     B = ti.Matrix.zero(ti.f32, 3, 3)  # rotation by translation
     D = i2 * S.work_inertia[b]
-    for s in range(S.work_start[b], S.work_start[b + 1]):
-        side = S.work_side[s]
-        c = side >> 1
-        is_b = side & 1
-        o = S.contact_body[c][1 - is_b]
-        x_o = ti.Vector([0.0, 0.0, 0.0])
-        th_o = ti.Vector([0.0, 0.0, 0.0])
-        if o >= 0:
-            x_o, th_o = S.work_dx[o], S.work_dth[o]
-        sign = ti.f32(2 * is_b - 1)
-        n, mu = S.contact_normal[c], S.contact_friction[c]
-        sum_t = ti.f32(0.0)
-        sum_n = ti.f32(0.0)
-        sum_m = ti.Vector([0.0, 0.0, 0.0])
-        for k in range(S.contact_count[c]):
-            at = c * POINTS + k
-            arm, arm_o = S.contact_arm_a[at], S.contact_arm_b[at]
-            if is_b == 1:
-                arm, arm_o = arm_o, arm
-            d = sign * (dx + dth.cross(arm) - x_o - th_o.cross(arm_o))
-            c_n, c_t = contact_error(S.contact_separation[at], S.contact_slip[at], d, n, tune.alpha)
-            penalty, lambda_n = S.contact_penalty[at], S.contact_force_n[at]
-            most, grows = crush_bears(penalty[0] * c_n + lambda_n, c_n, S.contact_crush[c], S.contact_crushed[c], tune)
-            f_n, f_t, cone = contact_force(c_n, c_t, lambda_n, S.contact_force_t[at], penalty, mu, most)
-            k_n, k_t = contact_stiffness(c_n, f_n, lambda_n, cone, penalty, tune.penalty_min, most, grows)
-            f = sign * (f_n * n + f_t)
-            g_x += f
-            g_a += arm.cross(f)
-            q = arm.cross(n)
-            sum_t += k_t
-            sum_n += k_n - k_t
-            sum_m += (k_n - k_t) * q
-            B += k_t * cross_matrix(arm)
-            D += k_t * (arm.norm_sqr() * one - arm.outer_product(arm)) + (k_n - k_t) * q.outer_product(q)
-        A += sum_t * one + sum_n * n.outer_product(n)
-        B += sum_m.outer_product(n)
+    if S.work_start[b] < S.work_start[b + 1]:
+        for i in ti.static(range(SUMS)):
+            S.work_sum[slot + i] = ti.Vector([0.0, 0.0, 0.0, 0.0])
+        for s in range(S.work_start[b], S.work_start[b + 1]):
+            r, is_b = S.work_side[s] >> 1, S.work_side[s] & 1
+            x_o, th_o = motion(S, S.work_pair[r][1 - is_b])
+            sum_n, sum_m = row_gather(S, tune, r, is_b, slot, dx, dth, x_o, th_o)
+            plane = S.work_plane[r]
+            n = ti.Vector([plane[0], plane[1], plane[2]])
+            A += sum_n * n.outer_product(n)
+            B += sum_m.outer_product(n)
+        g_x += sums(S, slot + PULL)
+        g_a += sums(S, slot + TURN)
+        A += total(S.work_sum[slot + SHEAR]) * one
+        B += cross_matrix(sums(S, slot + LEVER))
+        straight, mixed = sums(S, slot + SPIN), sums(S, slot + SPIN + 3)
+        D += ti.Matrix([
+            [straight[0], mixed[0], mixed[1]], [mixed[0], straight[1], mixed[2]], [mixed[1], mixed[2], straight[2]],
+        ])
     for s in range(S.work_joint_start[b], S.work_joint_start[b + 1]):
         side = S.work_joint_side[s]
         j = side >> 1
@@ -371,6 +337,12 @@ def body_newton(S: ti.template(), tune: ti.template(), b):
 
 
 @ti.func
+def sums(S: ti.template(), at):
+    """Three quads from `at` on, each added up."""
+    return ti.Vector([total(S.work_sum[at]), total(S.work_sum[at + 1]), total(S.work_sum[at + 2])])
+
+
+@ti.func
 def noise_cut(p):
     """p without components below NOISE."""
     for i in ti.static(range(3)):
@@ -399,25 +371,6 @@ def joint_now(S: ti.template(), j):
 
 
 @ti.func
-def row_dual(S: ti.template(), tune: ti.template(), m):
-    """Multipliers take the force; penalties grow."""
-    a, b = S.contact_body[m][0], S.contact_body[m][1]
-    n, mu = S.contact_normal[m], S.contact_friction[m]
-    for k in range(S.contact_count[m]):
-        at = m * POINTS + k
-        d = relative_motion(S, a, b, S.contact_arm_a[at], S.contact_arm_b[at])
-        c_n, c_t = contact_error(S.contact_separation[at], S.contact_slip[at], d, n, tune.alpha)
-        penalty = S.contact_penalty[at]
-        most, _ = crush_bears(penalty[0] * c_n + S.contact_force_n[at], c_n, S.contact_crush[m], S.contact_crushed[m], tune)
-        f_n, f_t, s = contact_force(c_n, c_t, S.contact_force_n[at], S.contact_force_t[at], penalty, mu, most)
-        S.contact_force_n[at] = f_n
-        S.contact_force_t[at] = f_t
-        error = ti.Vector([ti.abs(c_n), c_t.norm()])
-        S.contact_penalty[at] = penalty_grown(penalty, error, S.work_error[at], f_n, s, tune.beta, tune.force_scale, tune.penalty_max, most)
-        S.work_error[at] = error
-
-
-@ti.func
 def joint_dual(S: ti.template(), j):
     """Multipliers take the force."""
     e = joint_now(S, j)
@@ -431,9 +384,9 @@ def solve_serial(S: SolvePack, iterations: ti.i32, awake: ti.i32, active: ti.i32
     ti.loop_config(serialize=True)
     for _ in range(iterations):
         for k in range(awake):
-            body_solve(S, tune, S.work_order[k])
-        for k in range(active):
-            row_dual(S, tune, S.work_active[k])
+            body_solve(S, tune, S.work_order[k], 0)
+        for r in range(active):
+            row_dual(S, tune, r)
         for j in range(joints):
             joint_dual(S, j)
 
@@ -442,23 +395,26 @@ def solve_serial(S: SolvePack, iterations: ti.i32, awake: ti.i32, active: ti.i32
 def solve_colour(S: SolvePack, begin: ti.i32, end: ti.i32, tune: Tuning):
     """Bodies of one colour, in parallel."""
     for k in range(begin, end):
-        body_solve(S, tune, S.work_order[k])
+        b = S.work_order[k]
+        body_solve(S, tune, b, b * SUMS)
 
 
 @ti.kernel
 def solve_dual(S: SolvePack, active: ti.i32, joints: ti.i32, tune: Tuning):
     """Dual update of all rows, in parallel."""
-    for k in range(active):
-        row_dual(S, tune, S.work_active[k])
+    for r in range(active):
+        row_dual(S, tune, r)
     for j in range(joints):
         joint_dual(S, j)
 
 
 @ti.kernel
-def solve_forces(S: ForcePack, pairs: ti.i32, count: ti.i32):
+def solve_forces(S: ForcePack, pairs: ti.i32, active: ti.i32, count: ti.i32):
     """What contacts do to fragments and bodies: rows in the order of their pairs, whether in the list or laid aside."""
     ti.loop_config(serialize=True)
     for _ in range(1):
+        for r in range(active):
+            row_unpack(S, r, S.work_active[r])
         forces(S, pairs, count)
 
 
@@ -568,8 +524,12 @@ def finish(S: ti.template(), tune: ti.template(), pairs, joints, count):
             slip = S.contact_slip[at] + d - n.dot(d) * n
             held = f_t.norm() < 0.999 * S.contact_friction[m] * -f_n and slip.norm() < tune.stick
             S.contact_slip[at] = slip if held else zero
-            c_n, _ = contact_error(S.contact_separation[at], S.contact_slip[at], d, n, tune.alpha)
-            yields = crush_yields(f_n, c_n, S.contact_crush[m], S.contact_crushed[m], tune)
+            c_n = S.contact_separation[at]
+            if c_n < 0.0:
+                c_n *= 1.0 - tune.alpha
+            c_n += n.dot(d)
+            share = crush_share(S.contact_separation[at], n.dot(S.contact_approach[at]), tune)
+            yields = crush_yields(f_n, c_n, share, S.contact_crush[m], S.contact_crushed[m], tune)
             if yields and rests(S, a) + rests(S, b) < 2:  # what stays where it is crushes nothing further
                 crushed = ti.max(crushed, -(S.contact_separation[at] + n.dot(d)))
         S.contact_crushing[m] = crushed

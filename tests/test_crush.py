@@ -88,6 +88,22 @@ def test_crushing_takes_the_same_energy_in_long_and_short_steps(parts):
     assert HALF - bodies_read(world).x[0, 1] == pytest.approx(depth, abs=speed * h / 2 + 2e-3)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.9])
+def test_crushing_takes_the_same_energy_wherever_in_the_step_it_begins(share):
+    """M v^2 / 2 = F x, s = v = 1, behind a gap of a share of v h: t, then. End velocities fall short by h (v + t F / M) / 2."""
+    from sim.solve import contact_step
+    from sim.world import Settings, bodies_read
+
+    load, speed, bears, h = 4e4, 6.0, 7e6, 1 / 144
+    gap = share * speed * h
+    world = place(Scene(boxes([[0, HALF + gap, 0]], [[HALF] * 3], np.array([load / 0.125])), velocity=np.array([[0, -speed, 0]])))
+    world.crush_set(np.array([bears]))
+    for _ in range(36):
+        contact_step(world, h, Settings(0.0, 20, 0.6, 0.0, 0.5, 0.0, 1.0))
+    short = 0.5 * h * (speed + share * h * bears / load)
+    assert HALF - bodies_read(world).x[0, 1] == pytest.approx(load * speed**2 / (2 * bears) - 0.5 * short, abs=0.5 * short + 1e-3)
+
+
 def test_crushed_state_is_carried_and_saved():
     """What was crushed is part of the saved state: a reloaded world goes on with the same bits."""
     from sim.solve import contact_step

@@ -92,9 +92,9 @@ def test_saved_in_every_step_it_goes_on_with_the_same_bits(monkeypatch):
 
 def test_list_holds_only_what_moves(monkeypatch):
     """Beside a block asleep a falling brick has an empty list: nothing of the block is copied or visited."""
-    monkeypatch.setattr(sim.rest, "FEWEST", 8)
+    monkeypatch.setattr(sim.rest, "FEWEST", 1)
     world = bricks(90.0)
-    for _ in range(220):
+    for _ in range(240):
         contact_step(world, H, USUAL)
     assert (bodies_read(world).state == ASLEEP).sum() == BRICKS - FIXED_BRICKS
     assert world.laid.live.sum() > 100 and world.contact_count == 0
