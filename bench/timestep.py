@@ -71,7 +71,7 @@ def scenes() -> list[Scene]:
         *(Scene(f"cube {v:g} m/s", *cube, (), 0.8, v, TILTS) for v in (1.0, 3.0, 10.0, 20.0)),
         Scene("frame, one row cut", *building, (cut,), 2.0),
         Scene("frame, all cut", *building, (every,), 2.0),
-        Scene("ten storeys, all cut", *tower, (every,), 3.0),
+        Scene("ten storeys, all cut", *tower, (every,), 6.0),
         Scene("portal pressed", *portal, (heavy,), 2.5, loads=LOADS),
     ]
 
