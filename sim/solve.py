@@ -9,7 +9,7 @@ In: World, h, Settings, accelerations. Out: the World one step later.
     sweep          bodies colour by colour (no two touching bodies share one), then the dual update of all rows
     end            v = (x - x0)/h;  L += I (theta - y_theta)/h, w = I^-1 L;  q = exp(theta) q0
 
-Rows are in sim/contact.py and sim/joint.py, kernels in sim/sweep.py. On one thread, and below `SERIAL_POINTS` contact points,
+Rows are in sim/contact.py, sim/quad.py and sim/joint.py, kernels in sim/sweep.py. On one thread, and below `SERIAL_POINTS` points,
 the whole solve is one serial task; above it each colour is a parallel loop, which is 60 us to start some hundred times a step. Both give
 the same bits (fast_math is off, every sum has a fixed order). One thread gathers a body's rows however many there are.
 
