@@ -110,14 +110,14 @@ def test_hulls_of_many_vertices(record_property):
 
 
 def test_pile_of_four_thousand_hulls_rests(record_property):
-    """6 s after the drop 1 % of the bodies at most are faster than 2 cm/s, 99 % of the contacts overlap by under 0.5 % of a piece; of
+    """6 s after the drop 0.5 % of the bodies at most are faster than 2 cm/s, 99 % of the contacts overlap by under 0.5 % of a piece; of
     some 60 000 pairs not 800 were ever deeper than a tenth of one."""
     seen = Watched(rubble(4000), 6.0)
     measured(record_property, seen)
     moving = float((seen.speed > 0.02).mean())
     record_property("moving", f"{moving:.2%}")
     record_property("p99 [mm]", round(seen.p99 * 1e3, 2))
-    assert moving < 0.01 and seen.p99 < 0.005 * seen.size and seen.deep < 800
+    assert moving < 0.005 and seen.p99 < 0.005 * seen.size and seen.deep < 800
 
 
 @pytest.mark.parametrize("speed", [30.0, 100.0])
