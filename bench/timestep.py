@@ -2,8 +2,8 @@
 
 Structures on the bare solver, each at h = 1/72 s, h/2 and h/4: a bonded concrete cube that lands on an edge at 1, 3, 10 and 20 m/s; a
 three-storey frame that loses a row of columns, or all; a tower of ten storeys that loses all; a reinforced portal pushed until it hinges.
-Printed per run: area of broken
-and of hinged bonds, time of the first break, height of the centre of mass at the end, and how far h/2 and h/4 are apart. The bar is 20 %.
+Printed per run: area of broken and of hinged bonds, time of the first break, height of the centre of mass at the end, and how far h/2 and
+h/4 are apart. The bar is 20 %.
 What breaks near its threshold is chance, and a portal has six bonds that can: a cube is dropped at sixteen tilts, the portal pressed
 with eight loads, and their figures are means.
 """
