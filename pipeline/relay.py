@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -35,6 +36,7 @@ from shot.load import Loaded
 GROUPS = ("shed", "scatter", "dust", "upsample"), ("draw",), ("refine",)  # a child each
 FRAMES_MIN = 24  # frames to make, below which starting processes takes longer than it saves
 NICE = 5  # of children: the simulation, which all the others wait for, goes first
+GRACE = 10.0  # [s] in which a child that is told to end may finish its file and drop its locks; then it is killed
 
 
 @dataclass(frozen=True)
@@ -134,10 +136,13 @@ class Relay:
         self.check()
 
     def close(self) -> None:
-        """End the children, done or not."""
+        """End the children, done or not; one that does not hear is killed: what it leaves is what kill -9 leaves, and is mended."""
         for child in self.children:
             child.process.terminate()
+        until = time.monotonic() + GRACE
         for child in self.children:
+            child.process.join(max(until - time.monotonic(), 0.0))
+            child.process.kill()
             child.process.join()
             child.listener.join()
             child.pipe.close()
@@ -243,7 +248,6 @@ class _Told:
 
 def _child(pipe: Connection, modules: list[str]) -> None:
     """Load what the stages need, then do jobs until the parent closes the pipe."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # leaves its locks in order
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C too, and ends this process
     threading.Thread(target=_die_with_parent, daemon=True).start()
     from pipeline.run import run
@@ -255,6 +259,9 @@ def _child(pipe: Connection, modules: list[str]) -> None:
         for module in modules:
             importlib.import_module(module)
         taichi_open()
+        # Leaves its locks in order. Not before: Python drops what is raised in a callback of the import system, so that a child told to
+        # end while it imports would go on for ever.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         while True:
             job: Job = pipe.recv()
             done = run(job.loaded, job.frames, job.last, out=job.out, root=job.root, reporter=Quiet() if job.quiet else told, only=job.only)

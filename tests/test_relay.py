@@ -14,6 +14,7 @@ import pytest
 
 from pipeline import relay
 from pipeline.digest import ROOT, file_digest
+from pipeline.plan import plan
 from pipeline.progress import Quiet
 from pipeline.run import Run, run
 from shot.errors import FramesFailed
@@ -77,6 +78,28 @@ def test_a_child_that_dies_is_one_error(alone: tuple[Path, Run], tmp_path: Path,
             run(tiny(), last="draw", out=tmp_path / "take", root=tmp_path / "cache")
     run(tiny(), last="draw", out=tmp_path / "take", root=tmp_path / "cache")
     assert files(tmp_path / "cache") == files(alone[0] / "cache")
+
+
+def test_a_child_that_does_not_hear_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Ending the children takes no longer than the grace, whatever they hang in: here one that would drop its locks first is stopped."""
+    monkeypatch.setattr(relay, "GRACE", 1.0)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    groups = relay.relay_groups(plan(tiny(), list(range(1001, 1027)), "draw", tmp_path))
+    running = relay.Relay(groups, Quiet())
+    first = running.children[0].process.pid or 0
+    until = time.monotonic() + 60.0
+    while not handles(first, signal.SIGTERM) and time.monotonic() < until:
+        time.sleep(0.05)
+    os.kill(first, signal.SIGSTOP)
+    running.close()
+    assert running.children[0].process.exitcode == -signal.SIGKILL
+    assert not any(child.process.is_alive() or child.listener.is_alive() for child in running.children)
+
+
+def handles(process: int, number: int) -> bool:
+    """True if a process has a handler of its own for a signal."""
+    caught = next(line for line in Path(f"/proc/{process}/status").read_text().splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
 
 
 def test_first_picture_comes_before_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
