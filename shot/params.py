@@ -185,7 +185,10 @@ class Sim(Table):
     steel_yield: float = param(500e6, "Pa", "yield stress of the bars; lower hinges sooner", ge=1e6, le=2e9)
     steel_young: float = param(200e9, "Pa", "elastic modulus of the bars", ge=1e9, le=1e12)
     crush_ratio: float = param(250.0, "", "energy of crushing over that of cracking, per area (Nakamura and Higai 2001)", ge=0, le=1e5)
-    crush_residual: float = param(0.05, "", "share of its strength that a crushed piece bears; higher stops falls halfway", ge=0, le=1)
+    crush_residual: float = param(
+        0.05, "", "share of its strength that a crushed piece bears; up to 0.2 where stirrups hold the core (Kent and Park 1971); higher "
+        "stops falls halfway", ge=0, le=1,
+    )
     checkpoint: int = param(8, "frames", "full solver state is kept this often; a killed run resumes there", ge=1, le=1000)
 
 

@@ -175,6 +175,7 @@ WORK = {
     "load_size": ti.f32,  # (F) [N] sum of |force|
     "pressed": ti.f32,  # (F) [N] sum of the contacts' normal forces
     "budget": ti.f32,  # (F) scratch of sim/sleep.py
+    "touching": ti.i32,  # (F) sleepers that a sleeper touches
     "next": ti.i32,  # (F) first point laid aside of an owner that is still to be summed; -1: all are, in its sums
     "struck": ti.i32,  # (F) 1: something may stop it in this step
     "start": ti.i32,  # (F + 1) contact rows of a body: side[start[b]:start[b + 1]]

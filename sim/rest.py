@@ -119,12 +119,14 @@ def flooded(world: World, budget: np.ndarray, into: int, pairs: int, sleep_speed
     body = np.concatenate([column_read(table["body"], pairs)[column_read(table["count"], pairs) > 0], rest.row["body"][rest.live == 1]])
     body = body[body[:, 1] >= 0]
     a, b = body[(state[body] == ASLEEP).all(axis=1)].T
-    need = 0.999 * (mass[a] + mass[b]) * sleep_speed
+    need = 0.999 * mass * sleep_speed
+    parts = np.maximum(np.bincount(np.concatenate([a, b]), minlength=world.count), 1)
     left, before = budget.astype(np.float64), np.zeros(0)
     while not np.array_equal(left, before):
         before = left.copy()
-        np.maximum.at(left, b, before[a] - need)
-        np.maximum.at(left, a, before[b] - need)
+        part = 1.001 * (before - need) / parts
+        np.maximum.at(left, b, np.where(part[a] > need[b], part[a], 0.0))
+        np.maximum.at(left, a, np.where(part[b] > need[a], part[b], 0.0))
     return rest.body & (state == ASLEEP) & (left > 0.0)
 
 

@@ -248,6 +248,25 @@ def test_rest_sleeps_and_a_hit_wakes():
     assert bodies_read(world).x[2, 1] < 1.3
 
 
+def test_a_hit_wakes_no_more_than_its_momentum_can_move():
+    """A cube on a block of 343 that sleep is thrown up at 8 m/s and comes down: at most v / sleep_speed cubes of its mass wake, not all."""
+    from sim.layout import AWAKE
+    from sim.world import bodies_write
+
+    cubes = [[0.5 * x, 0.25 + 0.5 * y, 0.5 * z] for y in range(7) for z in range(7) for x in range(7)] + [[1.6, 4.05, 1.6]]
+    world = place(Scene(boxes(cubes, [[0.25] * 3] * 344)))
+    how = settings(iterations=20, sleep=0.15, sleep_time=0.25)
+    b = run(world, 60, how)
+    v = b.v.copy()
+    v[-1, 1] = 8.0
+    bodies_write(world, b.x, b.q, v, b.w)
+    b = run(world, 60, how)
+    assert (b.state == AWAKE).sum() == 1
+    while (b.state == AWAKE).sum() == 1:
+        v, b = b.v[-1, 1], run(world, 1, how)
+    assert 1 < (b.state == AWAKE).sum() <= 1 - v / 0.15
+
+
 def test_lost_support_wakes():
     """Take the lowest sleeping cube away: what stood on it falls."""
     from sim.world import bodies_read, bodies_write

@@ -155,13 +155,17 @@ def test_verinage(tmp_path, record_property):
     """Two middle storeys of eight cut: three storeys fall with g through the gap, are jolted as they land, and crush what is below.
 
     Gap: two clear heights of 3 - 0.25 - 0.4 = 2.35 m; the floor between falls along. Four columns of 0.25 m and 20 MPa bear 5 MN.
-    All storeys weigh 2.3 MN: it stands. The block's 1.1 MN is four times what columns bear crushed: it goes on. Where columns still bear
-    5 MN they slow the block: a jolt, its velocity drops from one frame to the next although gravity goes on.
+    All storeys weigh 2.3 MN: it stands. Stirrups hold the columns' cores, which bear a fifth once crushed (Kent and Park 1971): the block's
+    1.1 MN is more than 1.0 MN, it goes on. Where columns still bear 5 MN they slow the block: a jolt, the roof's velocity drops from one
+    frame to the next although gravity goes on. (Without stirrups, at 0.05, the block is jolted and the roof goes on with 0.6 g.)
     """
     building = bare(8, (1, 1), 6.0, column=0.25, slab=0.25)
     materials = Materials(concrete=Material(steel=0.006, compression=20e6))
     cut = columns_cut((-FAR, 9.1, -FAR), (FAR, 14.9, FAR), rubble=0.95)
-    shot = Shot(seed=SEED, frames=73, building=building, materials=materials, fracture=PIECE, events=(cut,))
+    held = 0.2
+    shot = Shot(
+        seed=SEED, frames=73, building=building, materials=materials, fracture=PIECE, events=(cut,), sim=Sim(crush_residual=held)
+    )
     fall = collapse(tmp_path, shot)
     block = fall.rest > 15.0 - 0.7
     roof = fall.rest > fall.rest.max() - 0.3
@@ -172,7 +176,7 @@ def test_verinage(tmp_path, record_property):
     record_property("jolt: speed before and after [m/s], fallen [m]", f"{speed[lands - 1]:.2f} {speed[lands]:.2f} {fallen[lands]:.2f}")
     record_property("roof comes down by, of", f"{fallen[-1]:.2f} of {height:.2f} m")
     bears = strength(shot, 4)
-    assert fall.weight(0) < 0.5 * bears and fall.weight(14.3) > 2 * Sim().crush_residual * bears
+    assert fall.weight(0) < 0.5 * bears and fall.weight(14.3) > held * bears
     assert g == pytest.approx(G, rel=0.05)
     assert 0.9 * 4.7 < fallen[lands] < 4.7 + 3.0, "a jolt, past the gap and at most the storey that is crushed first"
     assert fallen[-1] > 0.5 * height

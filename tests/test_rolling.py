@@ -35,6 +35,33 @@ def test_spin_decays_as_a_constant_moment_and_stops():
     assert abs(run(world, 60, how).w[0, 1]) < 1e-3
 
 
+@pytest.mark.parametrize(("push", "steps"), [(1.0, 120), (4.0, 12)])
+def test_held_below_the_resistance_and_turned_by_the_rest_above(push, steps):
+    """Two cubes of one body, pushed by +-a m in z at x = +-0.25 m: 2 m a 0.25 m against rolling size 2 m g.
+
+    Below, nothing turns, in any number of steps; above, dw/dt = (their difference) / I, I = 2 m (2 0.5^2 / 12 + 0.25^2), within 2 %:
+    in 12 steps it has turned by 0.1 rad, and the push lost 0.5 % of its arm."""
+    from sim.solve import contact_step
+    from sim.world import bodies_read
+
+    lever, size = 0.1, 0.5
+    how = replace(settings(friction=0.0), rolling=lever)
+    scene = boxes([[-0.25, 0.25, 0], [0.25, 0.25, 0]], [[0.25] * 3] * 2)
+    world = place(Scene(scene, label=np.zeros(2, np.int32), fixed=np.zeros(2, bool)), 0.0)
+    run(world, 30, how)
+    for _ in range(steps):
+        contact_step(world, H, how, np.array([[0, 0, push], [0, 0, -push]]))
+    moment, held = 2 * push * 0.25, lever * size * 2 * G
+    body = bodies_read(world)
+    if moment < held:
+        assert 2 * abs(body.q[0, 2]) < 1e-5 * steps and abs(body.w[0, 1]) < 1e-5 / H
+    else:
+        rate = (moment - held) / (2 * (2 * size**2 / 12 + 0.25**2))
+        turned = 2 * np.arctan2(abs(body.q[0, 2]), body.q[0, 0])
+        assert abs(body.w[0, 1]) == pytest.approx(rate * steps * H, rel=0.02)
+        assert turned == pytest.approx(0.5 * rate * steps * (steps + 1) * H**2, rel=0.02)
+
+
 def test_free_spin_is_untouched():
     """Nothing presses on a piece in the air: w is kept."""
     world = place(Scene(boxes([[0, 50, 0]], [[0.25] * 3])))
