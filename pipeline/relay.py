@@ -153,15 +153,19 @@ class Relay:
             child.pipe.send(job)
 
     def _listen(self, child: Child) -> None:
-        """Pass on what a child tells until its end of the pipe is closed."""
+        """Pass on what a child tells until its end of the pipe is closed. A reporter that fails (nobody reads its output) ends the run."""
         with contextlib.suppress(EOFError, OSError):
             while True:
                 kind, *said = child.pipe.recv()
                 if kind == "told":
                     voice, method, *said = said
-                    if voice not in child.reporters:
-                        child.reporters[voice] = self._reporter.beside()
-                    getattr(child.reporters[voice], method)(*said)
+                    try:
+                        if voice not in child.reporters:
+                            child.reporters[voice] = self._reporter.beside()
+                        getattr(child.reporters[voice], method)(*said)
+                    except Exception as error:
+                        self._error = self._error or error
+                        return
                 elif kind == "error":
                     self._error = self._error or said[0]
                 else:

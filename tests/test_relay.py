@@ -96,6 +96,18 @@ def test_a_child_that_does_not_hear_is_killed(tmp_path: Path, monkeypatch: pytes
     assert not any(child.process.is_alive() or child.listener.is_alive() for child in running.children)
 
 
+def test_a_reporter_that_fails_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What a child tells cannot be passed on, as where the output is a pipe that nobody reads: its error ends the run, nothing hangs."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+
+    class Deaf(Quiet):
+        def beside(self) -> Quiet:
+            raise BrokenPipeError("nobody reads this")
+
+    with pytest.raises(BrokenPipeError, match="nobody"):
+        run(tiny(), last="draw", out=tmp_path / "take", root=tmp_path / "cache", reporter=Deaf())
+
+
 def handles(process: int, number: int) -> bool:
     """True if a process has a handler of its own for a signal."""
     caught = next(line for line in Path(f"/proc/{process}/status").read_text().splitlines() if line.startswith("SigCgt:"))
