@@ -53,7 +53,7 @@ CONTEXT: dict[str, list[str]] = {  # what must be set for a parameter to matter 
     "events.0.path": DRIVEN, **{f"events.0.{name}": SHAKEN for name in ("amplitude", "frequency", "duration", "ramp", "direction")},
     "sim.stress_tolerance": ["sim.stress_direct=0"], "sim.stress_iterations": ["sim.stress_direct=0"],
     "output.motion_blur": ["camera.move=[20, 0, 0]"], "sim.sleep_speed": ["sim.sleep_time=0.1"], "sim.sleep_time": ["sim.sleep_speed=1.0"],
-    "materials.facade.grain": ["materials.facade.tension=1e5", "materials.facade.compression=1e6"],  # else it comes down whole
+    **{f"materials.facade.{name}": ["materials.facade.tension=3e4", "materials.facade.compression=3e5"] for name in ("grain", "friction")},
     "look.dust_steps": ["dust.cell=0.5"],  # no stride is shorter than a cell
     **{row["key"]: PLAIN for row in param_rows() if row["key"].startswith("materials.plain.")},
     **{row["key"]: STEEL for row in param_rows() if row["key"].startswith("materials.steel.")},
@@ -61,7 +61,7 @@ CONTEXT: dict[str, list[str]] = {  # what must be set for a parameter to matter 
 OTHER: dict[str, str] = {  # a changed value where the rule below finds none, or one at which a limit is reached
     "building.kind": "mesh", "building.file": str(ROOT / "assets" / "meshes" / "school.obj"), "building.material": "brick",
     "building.hole_limit": "0.0", "events.0.members": '["beam"]', "events.0.kind": "weaken",
-    "sim.hinge_rotation": "0.001", "sim.hinge_opening": "0.005", "sim.break_rounds": "1",
+    "sim.hinge_rotation": "0.001", "sim.hinge_opening": "0.0001", "sim.steel_yield": "1e8", "sim.break_rounds": "1",
     "sim.stress_iterations": "5", "sim.sleep_speed": "1.0", "sim.stress_direct": "0",
     "events.0.path": "[[1003, 4.5, 1.5, 1.8], [1010, 0, 1.5, 1.8]]", "events.0.position": "[4.5, 1.9, 1.8]", "events.0.mass": "2000.0",
     "events.0.velocity": "[-24, 0, 0]", "events.0.material": '"concrete"', "events.0.direction": "[0, 0, 1]", "events.0.heading": "30.0",
