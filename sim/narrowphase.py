@@ -275,10 +275,11 @@ def clip_hull(S: ti.template(), lane, ref, ref_at, other, other_at, box, only, n
 
 
 @ti.func
-def thin(S: ti.template(), lane, count, n, tie, slack):
+def thin(S: ti.template(), lane, count, n, tie, slack, given):
     """Reduce candidates to four: the deepest, the farthest from it, and the two that widen the area most on either side.
 
-    What does not touch counts for less, or a hull on a uneven underside keeps points in the air, drops those it stands on, and rocks."""
+    What does not touch counts for less, or a hull on a uneven underside keeps points in the air, drops those it stands on, and rocks.
+    given: overlap that no force brings back; a crushed piece has all its corners under the surface and touches with one or two of them."""
     base = lane * CANDIDATES
     if count > POINTS:
         deep = 0
@@ -286,10 +287,11 @@ def thin(S: ti.template(), lane, count, n, tie, slack):
             if S.clip_separation[base + k] < S.clip_separation[base + deep] - tie:
                 deep = k
         swap(S, base, base + deep)
+        lift = ti.max(ti.min(given, -S.clip_separation[base]), 0.0)
         far = 1
         best = ti.f32(-1.0)
         for k in range(1, count):
-            s = touching(S, base + k, slack) * (S.clip_point[base + k] - S.clip_point[base]).norm_sqr()
+            s = touching(S, base + k, lift, slack) * (S.clip_point[base + k] - S.clip_point[base]).norm_sqr()
             if s > 1.02 * best:
                 best = s
                 far = k
@@ -299,14 +301,14 @@ def thin(S: ti.template(), lane, count, n, tie, slack):
         most_value = ti.f32(0.0)
         least = -1
         for k in range(2, count):
-            s = touching(S, base + k, slack) * along.dot(S.clip_point[base + k] - S.clip_point[base])
+            s = touching(S, base + k, lift, slack) * along.dot(S.clip_point[base + k] - S.clip_point[base])
             if ti.abs(s) > 1.02 * ti.abs(most_value):
                 most_value = s
                 most = k
         swap(S, base + 2, base + most)
         least_value = ti.f32(0.0)
         for k in range(3, count):
-            s = touching(S, base + k, slack) * along.dot(S.clip_point[base + k] - S.clip_point[base])
+            s = touching(S, base + k, lift, slack) * along.dot(S.clip_point[base + k] - S.clip_point[base])
             if most_value > 0.0:
                 s = -s
             if least < 0 or s > least_value + 0.02 * ti.abs(least_value):
@@ -317,9 +319,9 @@ def thin(S: ti.template(), lane, count, n, tie, slack):
 
 
 @ti.func
-def touching(S: ti.template(), k, slack):
+def touching(S: ti.template(), k, lift, slack):
     """1 for a candidate that touches within the slack, less the farther it is from that. A fifth of the slack makes walls simmer."""
-    return 1.0 / ti.max(S.clip_separation[k] / slack, 1.0)
+    return 1.0 / ti.max((S.clip_separation[k] + lift) / slack, 1.0)
 
 
 @ti.func
@@ -400,7 +402,7 @@ def axis_normal(S: ti.template(), axis, ia, ne):
 
 
 @ti.func
-def hull_hull(S: ti.template(), lane, a, b, d, centre, motion, reach, tried, tune: ti.template()):
+def hull_hull(S: ti.template(), lane, a, b, d, centre, motion, reach, tried, given, tune: ti.template()):
     """Manifold of two hulls, b's fragment at d from a's: candidates kept, normal from a to b, axis to try next time, shift of b.
 
     What flies in is moved to where it touches first (conservative advancement): the features that face each other at the start of
@@ -462,7 +464,7 @@ def hull_hull(S: ti.template(), lane, a, b, d, centre, motion, reach, tried, tun
             k = support_below(S, other, n)
             p = S.hull_vertex_now[k] + inc_at
             count = keep_candidate(S, lane, 0, p - 0.5 * s * n, s, k - S.hull_span[other][0], tune.merge)
-        count = thin(S, lane, count, n, 0.1 * tune.face_bias, tune.slack)
+        count = thin(S, lane, count, n, 0.1 * tune.face_bias, tune.slack, given)
         back = shift.dot(normal)
         for k in range(count):
             S.clip_separation[lane * CANDIDATES + k] -= back
@@ -470,7 +472,7 @@ def hull_hull(S: ti.template(), lane, a, b, d, centre, motion, reach, tried, tun
 
 
 @ti.func
-def hull_ground(S: ti.template(), lane, a, height, margin, tune: ti.template()):
+def hull_ground(S: ti.template(), lane, a, height, margin, given, tune: ti.template()):
     """Points of hull a at or below the plane y = 0, its fragment's centre at this height. The normal is from the hull into the ground."""
     count = 0
     for k in range(S.hull_span[a][0], S.hull_span[a + 1][0]):
@@ -478,7 +480,7 @@ def hull_ground(S: ti.template(), lane, a, height, margin, tune: ti.template()):
         s = p[1] + height
         if s <= margin:
             count = keep_candidate(S, lane, count, p - ti.Vector([0.0, 0.5 * s, 0.0]), s, k - S.hull_span[a][0], 0.1 * tune.merge)
-    return thin(S, lane, count, ti.Vector([0.0, -1.0, 0.0]), 0.1 * tune.face_bias, tune.slack)
+    return thin(S, lane, count, ti.Vector([0.0, -1.0, 0.0]), 0.1 * tune.face_bias, tune.slack, given)
 
 
 @ti.kernel
@@ -509,8 +511,11 @@ def manifold_make(S: ti.template(), tune: ti.template(), lane, m):
         mu = ti.f32(0.0)
         reach = ti.f32(0.0)
         tried = -1
+        given = ti.f32(0.0)
         if before >= 0:
             tried = S.last_axis[before]
+            if S.last_count[before] > 0:
+                given = S.last_gap[before] + S.last_crushed[before]
         if b >= 0:
             fb = S.hull_fragment[b]
             d = ti.cast(fragment_centre(S, fb) - centre, ti.f32)
@@ -530,9 +535,9 @@ def manifold_make(S: ti.template(), tune: ti.template(), lane, m):
         axis = -1
         shift = ti.Vector([0.0, 0.0, 0.0])
         if b >= 0:
-            count, normal, axis, shift = hull_hull(S, lane, a, b, d, ti.cast(centre, ti.f32), motion, reach + spread, tried, tune)
+            count, normal, axis, shift = hull_hull(S, lane, a, b, d, ti.cast(centre, ti.f32), motion, reach + spread, tried, given, tune)
         else:
-            count = hull_ground(S, lane, a, ti.cast(centre[1], ti.f32), tune.slack + motion.norm() + spread, tune)
+            count = hull_ground(S, lane, a, ti.cast(centre[1], ti.f32), tune.slack + motion.norm() + spread, given, tune)
         S.contact_count[m] = count
         S.contact_axis[m] = axis
         if count > 0:
