@@ -21,7 +21,7 @@ TurnPack = pack_type(
 )
 PairPack = pack_type(
     body="x q v w state", fragment="body offset", hull="fragment span lower upper", last="pair count", contact="pair body",
-    grid="start hull cell still still_start still_hull still_cell pair first source keep need", work="struck",
+    grid="sweep out low high start hull cell still still_start still_hull still_cell pair first source keep need", work="struck",
 )
 
 
@@ -105,13 +105,16 @@ def bucket(cell, mask):
 
 @ti.func
 def swept(S: ti.template(), c, cell_size, tune: ti.template()):
-    """Displacement, reach, and lowest and highest cell of hull c."""
+    """Displacement, reach, and lowest and highest cell of hull c, kept for this step."""
     sweep = fragment_sweep(S, S.hull_fragment[c], tune.h)
     b = S.fragment_body[S.hull_fragment[c]]
     out = tune.slack + tune.h * S.body_w[b].norm() * 0.5 * (S.hull_upper[c] - S.hull_lower[c]).norm()
     lo = ti.cast(ti.floor((S.hull_lower[c] + ti.min(sweep, 0.0) - out) / cell_size), ti.i32)
     hi = ti.cast(ti.floor((S.hull_upper[c] + ti.max(sweep, 0.0) + out) / cell_size), ti.i32)
-    return sweep, out, lo, hi
+    S.grid_sweep[c] = sweep
+    S.grid_out[c] = out
+    S.grid_low[c] = lo
+    S.grid_high[c] = hi
 
 
 @ti.kernel
@@ -126,7 +129,7 @@ def pairs_find(
         S.grid_need[0] = entries_fill(S, hulls, mask, room, cell_size, tune)
         S.grid_need[1] = 0
         if S.grid_need[0] <= room:
-            S.grid_need[1] = pairs_search(S, hulls, last_count + behind, mask, pair_room, cell_size, tune)
+            S.grid_need[1] = pairs_search(S, hulls, last_count + behind, mask, pair_room, tune)
             if S.grid_need[1] <= pair_room:
                 pairs_sort(S, hulls, S.grid_need[1])
                 pairs_match(S, last_count, behind, S.grid_need[1])
@@ -138,6 +141,7 @@ def entries_fill(S: ti.template(), hulls, mask, room, cell_size, tune: ti.templa
     still = 0
     waiting = 0  # at rest, and not yet in the grid of what is
     for c in range(hulls):
+        swept(S, c, cell_size, tune)
         if moves(S, S.fragment_body[S.hull_fragment[c]]):
             S.grid_still[c] = 0
         elif S.grid_still[c] == 1:
@@ -148,25 +152,22 @@ def entries_fill(S: ti.template(), hulls, mask, room, cell_size, tune: ti.templa
     if waiting > 16 + still // 8:
         for c in range(hulls):
             S.grid_still[c] = ti.cast(not moves(S, S.fragment_body[S.hull_fragment[c]]), ti.i32)
-        laid = grid_fill(S, 1, S.grid_still_start, S.grid_still_hull, S.grid_still_cell, hulls, mask, room, cell_size, tune)
+        laid = grid_fill(S, 1, S.grid_still_start, S.grid_still_hull, S.grid_still_cell, hulls, mask, room)
         if laid > room:
             for c in range(hulls):
                 S.grid_still[c] = 0
-    return ti.max(laid, grid_fill(S, 0, S.grid_start, S.grid_hull, S.grid_cell, hulls, mask, room, cell_size, tune))
+    return ti.max(laid, grid_fill(S, 0, S.grid_start, S.grid_hull, S.grid_cell, hulls, mask, room))
 
 
 @ti.func
-def grid_fill(
-    S: ti.template(), still, start: ti.template(), hull: ti.template(), place: ti.template(), hulls, mask, room, cell_size,
-    tune: ti.template(),
-):
+def grid_fill(S: ti.template(), still, start: ti.template(), hull: ti.template(), place: ti.template(), hulls, mask, room):
     """All hulls marked so into one grid: count, scan, fill from the end so that buckets ascend. The number of entries."""
     for k in range(mask + 3):
         start[k] = 0
     entries = 0
     for c in range(hulls):
         if S.grid_still[c] == still:
-            _, _, lo, hi = swept(S, c, cell_size, tune)
+            lo, hi = S.grid_low[c], S.grid_high[c]
             for i in range(lo[0], hi[0] + 1):
                 for j in range(lo[1], hi[1] + 1):
                     for k in range(lo[2], hi[2] + 1):
@@ -179,7 +180,7 @@ def grid_fill(
         for back in range(hulls):
             c = hulls - 1 - back
             if S.grid_still[c] == still:
-                _, _, lo, hi = swept(S, c, cell_size, tune)
+                lo, hi = S.grid_low[c], S.grid_high[c]
                 for i in range(lo[0], hi[0] + 1):
                     for j in range(lo[1], hi[1] + 1):
                         for k in range(lo[2], hi[2] + 1):
@@ -202,7 +203,7 @@ def pair_add(S: ti.template(), a, b, pairs, pair_room):
 
 
 @ti.func
-def pairs_search(S: ti.template(), hulls, last_rows, mask, pair_room, cell_size, tune: ti.template()):
+def pairs_search(S: ti.template(), hulls, last_rows, mask, pair_room, tune: ti.template()):
     """Pairs around every awake hull, and the rows that sleepers keep; the number of pairs."""
     for c in range(hulls + 1):
         S.grid_first[c] = 0
@@ -212,7 +213,7 @@ def pairs_search(S: ti.template(), hulls, last_rows, mask, pair_room, cell_size,
     for c in range(hulls):
         bc = S.fragment_body[S.hull_fragment[c]]
         if moves(S, bc):
-            sweep, out, lo, hi = swept(S, c, cell_size, tune)
+            sweep, out, lo, hi = S.grid_sweep[c], S.grid_out[c], S.grid_low[c], S.grid_high[c]
             if S.hull_lower[c][1] + ti.min(sweep[1], 0.0) < out and S.body_state[bc] == AWAKE:
                 pairs = pair_add(S, c, -1, pairs, pair_room)
                 if -sweep[1] > tune.slack and S.hull_lower[c][1] + sweep[1] < 0.0:
@@ -224,15 +225,15 @@ def pairs_search(S: ti.template(), hulls, last_rows, mask, pair_room, cell_size,
                         at_cell = ti.Vector([i, j, k])
                         pairs, struck = cell_search(
                             S, 0, S.grid_start, S.grid_hull, S.grid_cell, at_cell, c, bc, sweep, out, lo, pairs, struck, mask, pair_room,
-                            cell_size, tune,
+                            tune,
                         )
                         if S.grid_still_start[mask + 2] > 0:
                             pairs, struck = cell_search(
                                 S, 1, S.grid_still_start, S.grid_still_hull, S.grid_still_cell, at_cell, c, bc, sweep, out, lo, pairs,
-                                struck, mask, pair_room, cell_size, tune,
+                                struck, mask, pair_room, tune,
                             )
     if struck == 1:
-        pairs = pairs_behind(S, hulls, pairs, mask, pair_room, cell_size, tune)
+        pairs = pairs_behind(S, hulls, pairs, mask, pair_room)
     for m in range(last_rows):
         if S.last_count[m] > 0:
             pair = S.last_pair[m]
@@ -252,7 +253,7 @@ def pairs_search(S: ti.template(), hulls, last_rows, mask, pair_room, cell_size,
 @ti.func
 def cell_search(
     S: ti.template(), still, start: ti.template(), hull: ti.template(), place: ti.template(), cell, c, bc, sweep, out, lo, pairs, struck,
-    mask, pair_room, cell_size, tune: ti.template(),
+    mask, pair_room, tune: ti.template(),
 ):
     """Pairs of hull c of body bc with what one grid has in one cell (it may still hold what has moved since).
 
@@ -262,7 +263,7 @@ def cell_search(
         o = hull[at]
         bo = S.fragment_body[S.hull_fragment[o]]
         if S.grid_still[o] == still and (place[at] == cell).all() and bo != bc and (o > c or not moves(S, bo)):
-            other, far, lower, _ = swept(S, o, cell_size, tune)
+            other, far, lower = S.grid_sweep[o], S.grid_out[o], S.grid_low[o]
             gap = box_gap(S, c, o, sweep - other)
             if (ti.max(lo, lower) == cell).all() and gap < out + far:
                 pairs = pair_add(S, ti.min(c, o), ti.max(c, o), pairs, pair_room)
@@ -281,14 +282,14 @@ def box_gap(S: ti.template(), c, o, relative):
 
 
 @ti.func
-def pairs_behind(S: ti.template(), hulls, pairs, mask, pair_room, cell_size, tune: ti.template()):
+def pairs_behind(S: ti.template(), hulls, pairs, mask, pair_room):
     """Pairs of a hull that may be stopped in this step and what follows it at its own speed; the number of pairs with them.
 
     Neither sees the other move until one is stopped, and then the other is a step's way inside it."""
     for c in range(hulls):
         bc = S.fragment_body[S.hull_fragment[c]]
         if S.body_state[bc] == AWAKE and S.work_struck[bc] == 1:
-            sweep, out, lo, hi = swept(S, c, cell_size, tune)
+            sweep, out, lo, hi = S.grid_sweep[c], S.grid_out[c], S.grid_low[c], S.grid_high[c]
             for i in range(lo[0], hi[0] + 1):
                 for j in range(lo[1], hi[1] + 1):
                     for k in range(lo[2], hi[2] + 1):
@@ -301,7 +302,7 @@ def pairs_behind(S: ti.template(), hulls, pairs, mask, pair_room, cell_size, tun
                                 cell[0] == i and cell[1] == j and cell[2] == k and bo != bc
                                 and S.body_state[bo] == AWAKE and (o > c or S.work_struck[bo] == 0)
                             ):
-                                other, far, lower, _ = swept(S, o, cell_size, tune)
+                                other, far, lower = S.grid_sweep[o], S.grid_out[o], S.grid_low[o]
                                 corner = ti.max(lo, lower)
                                 if corner[0] == i and corner[1] == j and corner[2] == k and box_gap(S, c, o, sweep - other) >= out + far:
                                     gap = box_gap(S, c, o, -other)

@@ -138,6 +138,10 @@ GRID = {
     "still_start": ti.i32,  # the same as start, hull and cell for that grid
     "still_hull": ti.i32,
     "still_cell": _i3,
+    "sweep": _f3,  # (C) [m] displacement of a hull in the step if nothing stops it
+    "out": ti.f32,  # (C) [m] how far around its swept box it looks
+    "low": _i3,  # (C) lowest and highest cell
+    "high": _i3,
     "pair": _i2,  # (P) as found
     "first": ti.i32,  # (C + 1) counting sort by a
     "source": ti.i32,  # (P) row in the last contact list, -1 new; sorted like the contact table
@@ -160,7 +164,8 @@ CLIP = {
     "point": _f3,  # (LANES * CANDIDATES) [m] midway between the surfaces
     "separation": ti.f32,
     "feature": ti.i32,
-    "edge": ti.i32,  # (LANES * EDGES)
+    "edge": ti.i32,  # (LANES * EDGES) edges near the other hull
+    "beyond": ti.i32,  # (LANES * EDGES) per vertex of a hull: what it is outside of
 }
 WORK = {
     "dx": _f3,  # (F) [m] displacement since the start of the step

@@ -25,7 +25,7 @@ CANDIDATES = 64  # clip points of one pair at most; more sides than that are thi
 ManifoldPack = pack_type(
     body="x q v w mass state", fragment="body offset friction crush",
     hull="fragment span vertex_now normal_now offset loop_start loop edge lower upper",
-    grid="source keep", clip="point separation feature edge",
+    grid="source keep", clip="point separation feature edge beyond",
     last="count normal friction gap crush crushed yields axis arm_a arm_b separation feature local slip force_n force_t penalty",
     contact="pair body count normal friction gap crush crushed crushing yields axis arm_a arm_b separation feature local slip force_n "
     "force_t penalty approach",
@@ -62,6 +62,34 @@ def face_separation(S: ti.template(), p, c, d, floor):
 
 
 @ti.func
+def face_holds(S: ti.template(), p, own, c, d, margin, bias):
+    """Separation of hull c in front of face p of `own`, and whether no axis at all has one larger by more than `bias`.
+
+    A point of c that lies t deep in `own` bounds every axis: sep(m) <= m . q - h(m) <= -dist(q, surface) = -t. And one that is t above the
+    face, over it, has the distance t from all of `own`. So a corner of c that is no deeper under any other face than c is under p, or
+    that stands over p, settles the matter with one look at each face; where none does (crossing beams, edge on edge), nothing is said."""
+    n = S.hull_normal_now[p]
+    shift = n.dot(d) - S.hull_offset[p]
+    first, end = S.hull_span[c][0], S.hull_span[c + 1][0]
+    s = ti.f32(1e30)
+    for k in range(first, end):
+        s = ti.min(s, n.dot(S.hull_vertex_now[k]) + shift)
+    holds = False
+    if s <= margin:
+        k = first
+        while k < end and not holds:
+            height = n.dot(S.hull_vertex_now[k]) + shift
+            if height <= s + bias:
+                q = S.hull_vertex_now[k] + d - ti.max(height, 0.0) * n
+                f, last = S.hull_span[own][1], S.hull_span[own + 1][1]
+                while f < last and (f == p or S.hull_normal_now[f].dot(q) - S.hull_offset[f] <= ti.min(s + bias, 0.0)):
+                    f += 1
+                holds = f == last
+            k += 1
+    return s, holds
+
+
+@ti.func
 def best_face(S: ti.template(), own, other, d, first, stop):
     """Face of `own` with the largest separation from `other`, `first` tried first; the search ends beyond `stop`."""
     best = ti.f32(-1e30)
@@ -80,16 +108,20 @@ def best_face(S: ti.template(), own, other, d, first, stop):
 
 
 @ti.func
-def crosses(p, q, lower, upper):
-    """The box of segment pq overlaps a box."""
-    return (ti.max(p, q) - lower).min() >= 0.0 and (upper - ti.min(p, q)).min() >= 0.0
+def beyond(p, lower, upper, n, least):
+    """Bits of what a point lies outside of: a box, and the half-space from `least` on along n. A segment with a common bit is as well."""
+    bits = ti.cast(n.dot(p) < least, ti.i32)
+    for i in ti.static(range(3)):
+        bits |= (ti.cast(p[i] < lower[i], ti.i32) << (2 * i + 1)) | (ti.cast(p[i] > upper[i], ti.i32) << (2 * i + 2))
+    return bits
 
 
 @ti.func
-def best_edges(S: ti.template(), lane, a, b, d, shift, centre, floor, wide):
+def best_edges(S: ti.template(), lane, a, b, d, shift, centre, floor, wide, n_f, far_a, near_b):
     """Pair of edges with the largest separation above `floor`: separation, axis, edges. Frame: centre of a's fragment.
 
-    Touching points lie where both boxes, widened, overlap; only pairs whose Gauss arcs cross are faces of the Minkowski sum.
+    Touching points lie where both boxes, widened, overlap, and between the two along the best face's axis n_f, where a ends at far_a and
+    b begins at near_b; only pairs whose Gauss arcs cross are faces of the Minkowski sum.
     """
     best = floor
     axis = ti.Vector([0.0, 0.0, 0.0])
@@ -98,17 +130,23 @@ def best_edges(S: ti.template(), lane, a, b, d, shift, centre, floor, wide):
     lower = ti.max(S.hull_lower[a], S.hull_lower[b] + shift) - centre - wide
     upper = ti.min(S.hull_upper[a], S.hull_upper[b] + shift) - centre + wide
     base = lane * EDGES
+    first = S.hull_span[b][0]
+    for k in range(first, S.hull_span[b + 1][0]):
+        S.clip_beyond[base + k - first] = beyond(S.hull_vertex_now[k] + d, lower, upper, -n_f, -far_a - wide)
     near = 0
     for j in range(S.hull_span[b][2], S.hull_span[b + 1][2]):
         e = S.hull_edge[j]
-        if near < EDGES and crosses(S.hull_vertex_now[e[0]] + d, S.hull_vertex_now[e[1]] + d, lower, upper):
+        if S.clip_beyond[base + e[0] - first] & S.clip_beyond[base + e[1] - first] == 0:
             S.clip_edge[base + near] = j
             near += 1
+    first = S.hull_span[a][0]
+    for k in range(first, S.hull_span[a + 1][0]):
+        S.clip_beyond[base + k - first] = beyond(S.hull_vertex_now[k], lower, upper, n_f, near_b - wide)
     for i in range(S.hull_span[a][2], S.hull_span[a + 1][2]):
         ea = S.hull_edge[i]
-        pa = S.hull_vertex_now[ea[0]]
-        qa = S.hull_vertex_now[ea[1]]
-        if near > 0 and crosses(pa, qa, lower, upper):
+        if near > 0 and S.clip_beyond[base + ea[0] - first] & S.clip_beyond[base + ea[1] - first] == 0:
+            pa = S.hull_vertex_now[ea[0]]
+            qa = S.hull_vertex_now[ea[1]]
             ua = qa - pa
             na, ma = S.hull_normal_now[ea[2]], S.hull_normal_now[ea[3]]
             arc_a = ma.cross(na)
@@ -348,6 +386,17 @@ def edge_point(S: ti.template(), i, j, d):
 
 
 @ti.func
+def axis_normal(S: ti.template(), axis, ia, ne):
+    """Normal from a to b."""
+    n = ne
+    if ia < 0:
+        n = S.hull_normal_now[axis // 2]
+        if axis % 2 == 1:
+            n = -n
+    return n
+
+
+@ti.func
 def separate(S: ti.template(), lane, a, b, d, shift, centre, margin, tried, tune: ti.template()):
     """Separating axes of two hulls, b's fragment at d from a's, `shift` of that since its box was made.
 
@@ -363,13 +412,16 @@ def separate(S: ti.template(), lane, a, b, d, shift, centre, margin, tried, tune
         else:
             first_a = tried // 2
     apart = False
+    holds = False
     s = ti.f32(0.0)
     ne = ti.Vector([0.0, 1.0, 0.0])
     ia = -1
     ib = -1
     if tried >= 0:
-        apart = face_separation(S, tried // 2, other, at, margin) > margin
-    if not apart:
+        own = a + b - other
+        s, holds = face_holds(S, tried // 2, own, other, at, margin, tune.face_bias)
+        apart = s > margin
+    if not apart and not holds:
         sa, fa = best_face(S, a, b, d, first_a, margin)
         axis = 2 * fa
         apart = sa > margin
@@ -381,24 +433,21 @@ def separate(S: ti.template(), lane, a, b, d, shift, centre, margin, tried, tune
                 axis = 2 * fb + 1
                 s = sb
             if not apart:
-                se, ne, ia, ib = best_edges(
-                    S, lane, a, b, d, shift, centre, s + 2.0 * tune.face_bias, margin + ti.max(-s, 0.0)
-                )
-                if ia >= 0:
-                    apart = se > margin
-                    s = se
+                n_f = axis_normal(S, axis, -1, ne)
+                far_a = S.hull_offset[fa]
+                if axis % 2 == 0:
+                    _, holds = face_holds(S, fa, a, b, d, margin, tune.face_bias)
+                else:
+                    _, holds = face_holds(S, fb, b, a, -d, margin, tune.face_bias)
+                    far_a = n_f.dot(d) - S.hull_offset[fb] - s
+                if not holds:
+                    se, ne, ia, ib = best_edges(
+                        S, lane, a, b, d, shift, centre, s + 2.0 * tune.face_bias, margin + ti.max(-s, 0.0), n_f, far_a, far_a + s
+                    )
+                    if ia >= 0:
+                        apart = se > margin
+                        s = se
     return apart, s, axis, ia, ib, ne
-
-
-@ti.func
-def axis_normal(S: ti.template(), axis, ia, ne):
-    """Normal from a to b."""
-    n = ne
-    if ia < 0:
-        n = S.hull_normal_now[axis // 2]
-        if axis % 2 == 1:
-            n = -n
-    return n
 
 
 @ti.func

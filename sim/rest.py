@@ -121,10 +121,10 @@ def flooded(world: World, budget: np.ndarray, into: int, pairs: int, sleep_speed
     a, b = body[(state[body] == ASLEEP).all(axis=1)].T
     need = 0.999 * mass * sleep_speed
     parts = np.maximum(np.bincount(np.concatenate([a, b]), minlength=world.count), 1)
-    left, before = budget.astype(np.float64), np.zeros(0)
+    left, before = 1.001 * budget.astype(np.float64), np.zeros(0)  # above all that rounding does; a factor in the loop would grow in turn
     while not np.array_equal(left, before):
         before = left.copy()
-        part = 1.001 * (before - need) / parts
+        part = (before - need) / parts
         np.maximum.at(left, b, np.where(part[a] > need[b], part[a], 0.0))
         np.maximum.at(left, a, np.where(part[b] > need[a], part[b], 0.0))
     return rest.body & (state == ASLEEP) & (left > 0.0)

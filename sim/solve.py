@@ -130,7 +130,7 @@ class Work:
         self.mask = (1 << int(np.ceil(np.log2(2.0 * world.hulls.count + 64)))) - 1
         self.entries = int(np.prod(extent / self.cell + 2.0, axis=1).sum()) + 64
         self.pushed = True
-        self.clip = {k: ti.ndarray(e, LANES * (EDGES if k == "edge" else CANDIDATES)) for k, e in CLIP.items()}
+        self.clip = {k: ti.ndarray(e, LANES * (EDGES if k in ("edge", "beyond") else CANDIDATES)) for k, e in CLIP.items()}
         self.row = {k: ti.ndarray(e, self.joints) for k, e in JOINT_ROW.items()}
         self.array: dict = {}
         self.rest: dict = {}
@@ -138,6 +138,7 @@ class Work:
         self.age = 0  # steps since rows were laid aside
         self.grid: dict = {}
         self.packs: dict = {}
+        self.kinds: dict = {}  # types of the packs
         self.launches: dict = {}
         self.tuned: tuple = (None, None)  # what the scalars were made for, and they
         self.grow(world, self.entries, world.contact[0].size)
@@ -146,7 +147,8 @@ class Work:
         """Room for this many grid entries and hull pairs."""
         self.entries, self.pairs = entries, pairs
         sizes = {"start": self.mask + 4, "hull": entries, "cell": entries, "first": world.hulls.count + 1, "need": 2}
-        sizes |= {f"still_{k}": sizes[k] for k in ("start", "hull", "cell")} | {"still": world.hulls.count}
+        sizes |= {f"still_{k}": sizes[k] for k in ("start", "hull", "cell")}
+        sizes |= dict.fromkeys(("still", "sweep", "out", "low", "high"), world.hulls.count)
         self.grid = {k: ti.ndarray(e, sizes.get(k, pairs)) for k, e in GRID.items()}
         for k in ("still", "still_start"):
             self.grid[k].fill(0)
@@ -170,10 +172,16 @@ class Work:
             if name in self.rest and same_rows and name not in ("owner", "live"):
                 continue
             if name not in self.rest or self.rest[name].shape[0] < len(value):
-                self.rest[name] = ti.ndarray(element, max(1, int(1.25 * len(value))))
-                self.packs, self.launches = {}, {}
+                self.rest[name] = ti.ndarray(element, max(1024, 2 * len(value)))
+                self.forget("rest")
             column_write(self.rest[name], value)
         self.laid = rest
+
+    def forget(self, table: str) -> None:
+        """Drop the packs that hold arrays of this table: to make them all anew takes 2 ms each."""
+        lost = [key for key, kind in self.kinds.items() if any(name.startswith(f"{table}_") for name in kind.members)]
+        packs = [self.packs.pop(key) for key in lost if key in self.packs]
+        self.launches = {key: launch for key, launch in self.launches.items() if all(launch.pack is not pack for pack in packs)}
 
     def tuning(self, world: World, h: float, settings: Settings):
         """`tuning`, or that of the last step if it would be the same."""
@@ -197,6 +205,7 @@ class Work:
                 "contact": world.contact[into].array, "last": world.contact[world.contact_now].array,
                 "row": self.row, "grid": self.grid, "clip": self.clip, "rest": self.rest, "work": self.array,
             }
+            self.kinds[key] = kind
             self.packs[key] = kind(**{name: tables[name.split("_", 1)[0]][name.split("_", 1)[1]] for name in kind.members})
         return self.packs[key]
 
