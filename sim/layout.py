@@ -165,6 +165,7 @@ CLIP = {
     "separation": ti.f32,
     "feature": ti.i32,
     "edge": ti.i32,  # (LANES * EDGES) edges near the other hull
+    "arc": _f4,  # (LANES * ARCS) their Gauss arcs, four side by side
     "beyond": ti.i32,  # (LANES * EDGES) per vertex of a hull: what it is outside of
 }
 WORK = {

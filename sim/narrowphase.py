@@ -21,11 +21,12 @@ TASK = 512  # iterations that Taichi hands to a thread at once on a CPU, whateve
 LANES = 64  # pairs are dealt to this many loops, each with its own scratch
 ADVANCES = 3  # separating-axis tests of a pair that closes in, at most
 ADVANCE = 0.5  # of the slack: shorter ways are not worth another test
+ARCS = 9 * ((EDGES + 3) // 4)  # normals of an edge's two faces and their product, of four edges side by side
 CANDIDATES = 64  # clip points of one pair at most; more sides than that are thinned by order
 ManifoldPack = pack_type(
     body="x q v w mass state", fragment="body offset friction crush",
     hull="fragment span vertex_now normal_now offset loop_start loop edge lower upper",
-    grid="source keep", clip="point separation feature edge beyond",
+    grid="source keep", clip="point separation feature edge beyond arc",
     last="count normal friction gap crush crushed yields axis arm_a arm_b separation feature local slip force_n force_t penalty",
     contact="pair body count normal friction gap crush crushed crushing yields axis arm_a arm_b separation feature local slip force_n "
     "force_t penalty approach",
@@ -117,6 +118,12 @@ def beyond(p, lower, upper, n, least):
 
 
 @ti.func
+def along(S: ti.template(), at, n):
+    """n . p of four vectors whose components lie at `at`."""
+    return S.clip_arc[at] * n[0] + S.clip_arc[at + 1] * n[1] + S.clip_arc[at + 2] * n[2]
+
+
+@ti.func
 def best_edges(S: ti.template(), lane, a, b, d, shift, centre, floor, wide, n_f, far_a, near_b):
     """Pair of edges with the largest separation above `floor`: separation, axis, edges. Frame: centre of a's fragment.
 
@@ -137,6 +144,16 @@ def best_edges(S: ti.template(), lane, a, b, d, shift, centre, floor, wide, n_f,
     for j in range(S.hull_span[b][2], S.hull_span[b + 1][2]):
         e = S.hull_edge[j]
         if S.clip_beyond[base + e[0] - first] & S.clip_beyond[base + e[1] - first] == 0:
+            at = lane * ARCS + near // 4 * 9
+            if near % 4 == 0:
+                for i in ti.static(range(9)):
+                    S.clip_arc[at + i] = ti.Vector([0.0, 0.0, 0.0, 0.0])
+            nb, mb = -S.hull_normal_now[e[2]], -S.hull_normal_now[e[3]]
+            arc_b = mb.cross(nb)
+            for i in ti.static(range(3)):
+                S.clip_arc[at + i][near % 4] = nb[i]
+                S.clip_arc[at + 3 + i][near % 4] = mb[i]
+                S.clip_arc[at + 6 + i][near % 4] = arc_b[i]
             S.clip_edge[base + near] = j
             near += 1
     first = S.hull_span[a][0]
@@ -150,31 +167,30 @@ def best_edges(S: ti.template(), lane, a, b, d, shift, centre, floor, wide, n_f,
             ua = qa - pa
             na, ma = S.hull_normal_now[ea[2]], S.hull_normal_now[ea[3]]
             arc_a = ma.cross(na)
-            for k in range(near):
-                j = S.clip_edge[base + k]
-                eb = S.hull_edge[j]
-                nb, mb = -S.hull_normal_now[eb[2]], -S.hull_normal_now[eb[3]]
-                cba = nb.dot(arc_a)
-                dba = mb.dot(arc_a)
-                if cba * dba < 0.0:
-                    arc_b = mb.cross(nb)
-                    adc = na.dot(arc_b)
-                    bdc = ma.dot(arc_b)
-                    if adc * bdc < 0.0 and cba * bdc > 0.0:
-                        pb = S.hull_vertex_now[eb[0]] + d
-                        ub = S.hull_vertex_now[eb[1]] + d - pb
-                        n = ua.cross(ub)
-                        length = n.norm()
-                        if length > 1e-3 * ua.norm() * ub.norm():
-                            n = n / length
-                            if n.dot(na + ma) < 0.0:  # outward of a
-                                n = -n
-                            s = n.dot(pb - pa)
-                            if s > best:
-                                best = s
-                                axis = n
-                                edge_a = i
-                                edge_b = j
+            for g in range((near + 3) // 4):
+                at = lane * ARCS + 9 * g
+                cba = along(S, at, arc_a)
+                bdc = along(S, at + 6, ma)
+                crossing = ti.max(cba * along(S, at + 3, arc_a), along(S, at + 6, na) * bdc, -cba * bdc)  # negative where two arcs cross
+                if crossing.min() < 0.0:
+                    for k in ti.static(range(4)):
+                        if crossing[k] < 0.0:
+                            j = S.clip_edge[base + 4 * g + k]
+                            eb = S.hull_edge[j]
+                            pb = S.hull_vertex_now[eb[0]] + d
+                            ub = S.hull_vertex_now[eb[1]] + d - pb
+                            n = ua.cross(ub)
+                            length = n.norm()
+                            if length > 1e-3 * ua.norm() * ub.norm():
+                                n = n / length
+                                if n.dot(na + ma) < 0.0:  # outward of a
+                                    n = -n
+                                s = n.dot(pb - pa)
+                                if s > best:
+                                    best = s
+                                    axis = n
+                                    edge_a = i
+                                    edge_b = j
     return best, axis, edge_a, edge_b
 
 

@@ -35,7 +35,7 @@ from sim.broadphase import PairPack, TurnPack, hulls_turn, pairs_find
 from sim.column import column_copy, column_read, column_write
 from sim.launch import Launch
 from sim.layout import AWAKE, CLIP, CONTACT, EDGES, GRID, JOINT_ROW, REST, WORK, Tuning
-from sim.narrowphase import CANDIDATES, LANES, ManifoldPack, manifolds_make
+from sim.narrowphase import ARCS, CANDIDATES, LANES, ManifoldPack, manifolds_make
 from sim.quad import QUADS, SUMS
 from sim.rest import Rest, flooded, rest_append, rest_lay, rest_moved, rest_take
 from sim.state import world_save
@@ -130,7 +130,8 @@ class Work:
         self.mask = (1 << int(np.ceil(np.log2(2.0 * world.hulls.count + 64)))) - 1
         self.entries = int(np.prod(extent / self.cell + 2.0, axis=1).sum()) + 64
         self.pushed = True
-        self.clip = {k: ti.ndarray(e, LANES * (EDGES if k in ("edge", "beyond") else CANDIDATES)) for k, e in CLIP.items()}
+        sizes = {"edge": EDGES, "beyond": EDGES, "arc": ARCS}
+        self.clip = {k: ti.ndarray(e, LANES * sizes.get(k, CANDIDATES)) for k, e in CLIP.items()}
         self.row = {k: ti.ndarray(e, self.joints) for k, e in JOINT_ROW.items()}
         self.array: dict = {}
         self.rest: dict = {}
