@@ -165,6 +165,9 @@ CLIP = {
     "separation": ti.f32,
     "feature": ti.i32,
     "edge": ti.i32,  # (LANES * EDGES) edges near the other hull
+    "corner": _f3,  # (LANES * EDGES) [m] of the prism over a face
+    "side": _f3,  # (LANES * EDGES) outward normals of its sides
+    "height": ti.f32,  # (LANES * EDGES) [m] of the other hull's vertices over the face
     "arc": _f4,  # (LANES * ARCS) their Gauss arcs, four side by side
     "beyond": ti.i32,  # (LANES * EDGES) per vertex of a hull: what it is outside of
 }

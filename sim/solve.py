@@ -130,8 +130,8 @@ class Work:
         self.mask = (1 << int(np.ceil(np.log2(2.0 * world.hulls.count + 64)))) - 1
         self.entries = int(np.prod(extent / self.cell + 2.0, axis=1).sum()) + 64
         self.pushed = True
-        sizes = {"edge": EDGES, "beyond": EDGES, "arc": ARCS}
-        self.clip = {k: ti.ndarray(e, LANES * sizes.get(k, CANDIDATES)) for k, e in CLIP.items()}
+        sizes = dict.fromkeys(("point", "separation", "feature"), CANDIDATES) | {"arc": ARCS}
+        self.clip = {k: ti.ndarray(e, LANES * sizes.get(k, EDGES)) for k, e in CLIP.items()}
         self.row = {k: ti.ndarray(e, self.joints) for k, e in JOINT_ROW.items()}
         self.array: dict = {}
         self.rest: dict = {}
