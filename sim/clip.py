@@ -10,6 +10,7 @@ import taichi as ti
 
 from sim.layout import EDGES, POINTS
 
+LOADED = 16.0  # what a point that bore a load outweighs: another that is four times as far, or widens the area as much
 CANDIDATES = 64  # clip points of one pair at most; more sides than that are thinned by order
 
 
@@ -135,10 +136,11 @@ def clip_hull(S: ti.template(), lane, ref, ref_at, other, other_at, box, only, n
 
 
 @ti.func
-def thin(S: ti.template(), lane, count, n, tie, slack, given):
+def thin(S: ti.template(), lane, count, n, tie, slack, before, given):
     """Reduce candidates to four: the deepest, the farthest from it, and the two that widen the area most on either side.
 
     What does not touch counts for less, or a hull on a uneven underside keeps points in the air, drops those it stands on, and rocks.
+    What bore a load in the last step (row `before`) counts for more: five corners near the ground else take turns, and the piece rocks.
     given: overlap that no force brings back; a crushed piece has all its corners under the surface and touches with one or two of them."""
     base = lane * CANDIDATES
     if count > POINTS:
@@ -151,7 +153,7 @@ def thin(S: ti.template(), lane, count, n, tie, slack, given):
         far = 1
         best = ti.f32(-1.0)
         for k in range(1, count):
-            s = touching(S, base + k, lift, slack) * (S.clip_point[base + k] - S.clip_point[base]).norm_sqr()
+            s = worth(S, base + k, before, lift, slack) * (S.clip_point[base + k] - S.clip_point[base]).norm_sqr()
             if s > 1.02 * best:
                 best = s
                 far = k
@@ -161,14 +163,14 @@ def thin(S: ti.template(), lane, count, n, tie, slack, given):
         most_value = ti.f32(0.0)
         least = -1
         for k in range(2, count):
-            s = touching(S, base + k, lift, slack) * along.dot(S.clip_point[base + k] - S.clip_point[base])
+            s = worth(S, base + k, before, lift, slack) * along.dot(S.clip_point[base + k] - S.clip_point[base])
             if ti.abs(s) > 1.02 * ti.abs(most_value):
                 most_value = s
                 most = k
         swap(S, base + 2, base + most)
         least_value = ti.f32(0.0)
         for k in range(3, count):
-            s = touching(S, base + k, lift, slack) * along.dot(S.clip_point[base + k] - S.clip_point[base])
+            s = worth(S, base + k, before, lift, slack) * along.dot(S.clip_point[base + k] - S.clip_point[base])
             if most_value > 0.0:
                 s = -s
             if least < 0 or s > least_value + 0.02 * ti.abs(least_value):
@@ -179,9 +181,16 @@ def thin(S: ti.template(), lane, count, n, tie, slack, given):
 
 
 @ti.func
-def touching(S: ti.template(), k, lift, slack):
-    """1 for a candidate that touches within the slack, less the farther it is from that. A fifth of the slack makes walls simmer."""
-    return 1.0 / ti.max((S.clip_separation[k] + lift) / slack, 1.0)
+def worth(S: ti.template(), k, before, lift, slack):
+    """1 for a candidate that touches within the slack, less the farther it is from that; `LOADED` times that if it bore a load.
+
+    A fifth of the slack makes walls simmer."""
+    w = 1.0 / ti.max((S.clip_separation[k] + lift) / slack, 1.0)
+    if before >= 0:
+        for o in range(S.last_count[before]):
+            if S.last_feature[before * POINTS + o] == S.clip_feature[k] and S.last_force_n[before * POINTS + o] < 0.0:
+                w *= LOADED
+    return w
 
 
 @ti.func

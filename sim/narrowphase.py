@@ -288,7 +288,7 @@ def separate(S: ti.template(), lane, a, b, d, shift, centre, margin, tried, tune
 
 
 @ti.func
-def hull_hull(S: ti.template(), lane, a, b, d, centre, motion, reach, tried, given, tune: ti.template()):
+def hull_hull(S: ti.template(), lane, a, b, d, centre, motion, reach, tried, before, given, tune: ti.template()):
     """Manifold of two hulls, b's fragment at d from a's: candidates kept, normal from a to b, axis to try next time, shift of b.
 
     What flies in is moved to where it touches first (conservative advancement): the features that face each other at the start of
@@ -350,7 +350,7 @@ def hull_hull(S: ti.template(), lane, a, b, d, centre, motion, reach, tried, giv
             k = support_below(S, other, n)
             p = S.hull_vertex_now[k] + inc_at
             count = keep_candidate(S, lane, 0, p - 0.5 * s * n, s, k - S.hull_span[other][0], tune.merge)
-        count = thin(S, lane, count, n, 0.1 * tune.face_bias, tune.slack, given)
+        count = thin(S, lane, count, n, 0.1 * tune.face_bias, tune.slack, before, given)
         back = shift.dot(normal)
         for k in range(count):
             S.clip_separation[lane * CANDIDATES + k] -= back
@@ -358,7 +358,7 @@ def hull_hull(S: ti.template(), lane, a, b, d, centre, motion, reach, tried, giv
 
 
 @ti.func
-def hull_ground(S: ti.template(), lane, a, height, margin, given, tune: ti.template()):
+def hull_ground(S: ti.template(), lane, a, height, margin, before, given, tune: ti.template()):
     """Points of hull a at or below the plane y = 0, its fragment's centre at this height. The normal is from the hull into the ground."""
     count = 0
     for k in range(S.hull_span[a][0], S.hull_span[a + 1][0]):
@@ -366,7 +366,7 @@ def hull_ground(S: ti.template(), lane, a, height, margin, given, tune: ti.templ
         s = p[1] + height
         if s <= margin:
             count = keep_candidate(S, lane, count, p - ti.Vector([0.0, 0.5 * s, 0.0]), s, k - S.hull_span[a][0], 0.1 * tune.merge)
-    return thin(S, lane, count, ti.Vector([0.0, -1.0, 0.0]), 0.1 * tune.face_bias, tune.slack, given)
+    return thin(S, lane, count, ti.Vector([0.0, -1.0, 0.0]), 0.1 * tune.face_bias, tune.slack, before, given)
 
 
 @ti.kernel
@@ -421,9 +421,11 @@ def manifold_make(S: ti.template(), tune: ti.template(), lane, m):
         axis = -1
         shift = ti.Vector([0.0, 0.0, 0.0])
         if b >= 0:
-            count, normal, axis, shift = hull_hull(S, lane, a, b, d, ti.cast(centre, ti.f32), motion, reach + spread, tried, given, tune)
+            count, normal, axis, shift = hull_hull(
+                S, lane, a, b, d, ti.cast(centre, ti.f32), motion, reach + spread, tried, before, given, tune
+            )
         else:
-            count = hull_ground(S, lane, a, ti.cast(centre[1], ti.f32), tune.slack + motion.norm() + spread, given, tune)
+            count = hull_ground(S, lane, a, ti.cast(centre[1], ti.f32), tune.slack + motion.norm() + spread, before, given, tune)
         S.contact_count[m] = count
         S.contact_axis[m] = axis
         if count > 0:
