@@ -55,7 +55,7 @@ def pairs_find_permuted(
         S.grid_need[0] = entries_fill(S, hulls, mask, room, cell_size, tune)
         S.grid_need[1] = 0
         if S.grid_need[0] <= room:
-            pairs = pairs_search(S, hulls, last_count + behind, mask, pair_room, cell_size, tune)
+            pairs = pairs_search(S, hulls, last_count + behind, mask, pair_room, tune)
             S.grid_need[1] = pairs
             if pairs <= pair_room:
                 shuffle(S, pairs)
