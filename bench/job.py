@@ -7,12 +7,13 @@
 Runs `demolish run` on an empty store in a process of its own and prints wall and CPU seconds, the highest memory of all its processes
 together (proportional set size: what they share counts once), seconds until the first picture, seconds of each stage, the share of
 pieces that still move in the last twelve frames, and what the energy ledger fails to close by. `--store` keeps the store, or measures
-the end of what is already there. Linux only: memory is read from /proc, twice a second.
+the end of what is already there. Linux only: no other system tells what processes share. Memory is read twice a second.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import resource
@@ -23,6 +24,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from pipeline.digest import ROOT
 from pipeline.preview import preview_of
@@ -35,24 +37,14 @@ LAST = 12  # frames
 SLOW, FAST = 0.05, 0.5  # [m/s]
 
 
-def family(process: int) -> list[int]:
-    """A process and all that it started."""
-    found = [process]
-    for children in Path(f"/proc/{process}/task").glob("*/children"):
-        try:
-            found += [one for child in children.read_text().split() for one in family(int(child))]
-        except OSError:  # it has just ended
-            continue
-    return found
-
-
-def memory(process: int) -> float:
-    """[MB] proportional set size of a process."""
-    try:
-        rows = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return sum(float(row.split()[1]) for row in rows if row.startswith("Pss:")) / 1024
+def memory(process: psutil.Process) -> float:
+    """[MB] proportional set size of a process and all that it started."""
+    total = 0
+    with contextlib.suppress(psutil.Error):  # it has just ended
+        for one in (process, *process.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                total += one.memory_full_info().pss
+    return total / 2**20
 
 
 def job_run(words: list[str], store: Path, out: Path) -> None:
@@ -60,9 +52,9 @@ def job_run(words: list[str], store: Path, out: Path) -> None:
     command = [sys.executable, "-P", str(ROOT / "cli.py"), "run", *words, "-o", str(out)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "DEMOLISH_CACHE": str(store)}
     begun, peak, first = time.monotonic(), 0.0, 0.0
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    process = psutil.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     while process.poll() is None:
-        peak = max(peak, sum(memory(one) for one in family(process.pid)))
+        peak = max(peak, memory(process))
         if not first and next(out.rglob("*.[0-9]*.png"), None):
             first = time.monotonic() - begun
         time.sleep(0.5)

@@ -21,7 +21,7 @@ apart from k's 0.99 (without it walls simmer); both tangents share one penalty, 
 a penalty grows only while its error does not shrink by itself, and a point that closes in starts at the reduced mass over h^2: with stiffer
 rows two free bodies in collision freeze against each other and lose momentum (7 % in ten sweeps, against 0.1 %);
 a clamped row keeps the stiffness of its secant (n: -lambda/C or Y/C, t: s k_t), which stays positive and lets sliders slide.
-The sums over rows are in sim/lanes.py, four points at a time.
+The sums over rows are in sim/quad.py, four points at a time.
 """
 
 import taichi as ti

@@ -1,10 +1,9 @@
 # pyright: basic, reportInvalidTypeForm=false, reportOptionalCall=false, reportIndexIssue=false
-"""Contact points of two convex hulls, or of a hull and the ground: separating axes, then clipping, at most four points.
+"""Contact points of two convex hulls, or of a hull and the ground: separating axes, then clipping (sim/clip.py), at most four points.
 
-In: pairs, turned hulls. Out: rows of the contact table: normal, points, separations, features. References: separating-axis
-test with the Gauss-map edge criterion (Gregorius, "The Separating Axis Test", GDC 2013); a face manifold holds the
-incident face's edges clipped by the reference face (Cyrus & Beck 1978) plus the reference corners inside the incident face.
-Points carry last step's multipliers by feature, else by nearest place on the hull.
+In: pairs, turned hulls. Out: rows of the contact table: normal, points, separations, features. Reference: separating-axis
+test with the Gauss-map edge criterion (Gregorius, "The Separating Axis Test", GDC 2013). Points carry last step's multipliers by
+feature, else by nearest place on the hull.
 
 All geometry is relative to the centre of fragment a, in f32: no scene coordinate enters. Speculative: points up to `slack` plus the
 relative motion of the step away are kept, so that what flies fast is stopped at the surface. Not handled: hulls that start

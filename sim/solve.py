@@ -139,7 +139,6 @@ class Work:
         self.age = 0  # steps since rows were laid aside
         self.grid: dict = {}
         self.packs: dict = {}
-        self.kinds: dict = {}  # types of the packs
         self.launches: dict = {}
         self.tuned: tuple = (None, None)  # what the scalars were made for, and they
         self.grow(world, self.entries, world.contact[0].size)
@@ -180,8 +179,8 @@ class Work:
 
     def forget(self, table: str) -> None:
         """Drop the packs that hold arrays of this table: to make them all anew takes 2 ms each."""
-        lost = [key for key, kind in self.kinds.items() if any(name.startswith(f"{table}_") for name in kind.members)]
-        packs = [self.packs.pop(key) for key in lost if key in self.packs]
+        lost = [key for key, pack in self.packs.items() if any(name.startswith(f"{table}_") for name in pack.keys)]
+        packs = [self.packs.pop(key) for key in lost]
         self.launches = {key: launch for key, launch in self.launches.items() if all(launch.pack is not pack for pack in packs)}
 
     def tuning(self, world: World, h: float, settings: Settings):
@@ -206,7 +205,6 @@ class Work:
                 "contact": world.contact[into].array, "last": world.contact[world.contact_now].array,
                 "row": self.row, "grid": self.grid, "clip": self.clip, "rest": self.rest, "work": self.array,
             }
-            self.kinds[key] = kind
             self.packs[key] = kind(**{name: tables[name.split("_", 1)[0]][name.split("_", 1)[1]] for name in kind.members})
         return self.packs[key]
 

@@ -351,7 +351,7 @@ def rolling(S: ti.template(), tune: ti.template(), b, dth):
     """[N m/rad] Secant of the rolling resistance: what presses on a rough piece holds it with a lever of tune.rolling against turning.
 
     In the sweeps and not on the velocity behind them: that stopped the spin that a step had gained, not the way it had gone, so that what
-    should hold crept by h^2 times its angular acceleration in every step; of a heap of 4 000 hulls 3 to 6 % moved after 6 s, not 0.7 %."""
+    should hold crept by h^2 times its angular acceleration in every step; of a heap of 4 000 hulls 3 to 6 % moved after 6 s."""
     return tune.rolling * S.work_pressed[b] / ti.max(dth.norm(), ROLL_STUCK)
 
 
