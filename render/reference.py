@@ -10,6 +10,7 @@ Solids only: no dust. The noise falls with 1 / sqrt(spp).
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import tempfile
 from dataclasses import replace
@@ -58,16 +59,17 @@ def interpreter_find() -> str:
 
 
 def interpreter_run(python: str | Path, arguments: list[str]) -> None:
-    """Run a script with mitsuba. Raises MissingResource with the install line, or RuntimeError with the script's last words."""
+    """Run a script with mitsuba. Raises MissingResource with the line that installs what it lacks, or RuntimeError with its last words."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     try:
         done = subprocess.run([str(python), *arguments], capture_output=True, text=True, env=environment, check=False)
     except OSError as error:
         raise MissingResource(f"{python}: {error.strerror}: {INSTALL_LINE}") from error
     if done.returncode:
-        if "No module named" in done.stderr:
-            raise MissingResource(f"{python} has no mitsuba: {INSTALL_LINE}")
-        raise RuntimeError(f"mitsuba failed ({done.returncode}): {done.stderr[-2000:]}")
+        missing = re.search(r"No module named '(\w+)", done.stderr)
+        if missing:
+            raise MissingResource(f"{python} has no {missing[1]}: {python} -m pip install {missing[1]}")
+        raise RuntimeError(f"{Path(arguments[0]).name} failed ({done.returncode}): {done.stderr[-2000:]}")
 
 
 def scene_arrays(shot: Shot, fragments: Fragments, motion: Motion, shed: Shed | None, debris: Debris | None, frame: int,

@@ -177,6 +177,10 @@ class Sim(Table):
     dynamic: bool = param(True, "", "inertia in the stress of clusters that were hit, cut or split; off is quasi-static")
     buckling: bool = param(True, "", "slender members under pressure sway aside and buckle (P-delta); off is first order")
     friction_ground: float = param(0.7, "", "friction of the ground; lower lets rubble run out further", ge=0, le=2)
+    stiction: float = param(
+        1.6, "", "static over sliding friction: what broken edges hold before they slide; higher keeps pieces on slopes and stops the "
+        "rubble sooner, 1 lets them creep on", ge=1, le=4,
+    )
     rolling: float = param(0.05, "", "rolling resistance, lever over piece size; higher steepens heaps and stops stragglers", ge=0, le=1)
     sleep_speed: float = param(0.05, "m/s", "slower pieces fall asleep after sleep_time", ge=0, le=10)
     sleep_time: float = param(0.5, "s", "how long a piece must be slow before it sleeps", gt=0, le=10)

@@ -116,7 +116,8 @@ def collapse_create(shot: Shot, fragments: Fragments, bonds: Bonds) -> Collapse:
         bonds=bonds,
         sim=sim,
         settings=Settings(
-            sim.gravity, sim.contact_iterations, sim.friction_ground, sim.sleep_speed, sim.sleep_time, sim.rolling, sim.crush_residual
+            sim.gravity, sim.contact_iterations, sim.friction_ground, sim.sleep_speed, sim.sleep_time, sim.rolling, sim.crush_residual,
+            sim.stiction,
         ),
         plan=schedule(shot.events, shot.first, shot.fps, shot.steps_per_frame, fragments, bonds),
         ground=shaking(shot.events, shot.first, shot.steps_per_frame, h),

@@ -10,6 +10,7 @@ Reference: Giles, Diaz, Yuksel, "Augmented Vertex Block Descent", SIGGRAPH 2025,
     F_n      = clamp(k_n C_n + lambda_n, -Y, 0)                 force on b is -F_n n - F_t, on a the opposite
     Y        what the point bears at most (sim/crush.py)
     F_t      = (k_t C_t + lambda_t) s,  s = min(1, mu |F_n| / |k_t C_t + lambda_t|)
+    mu       that of sliding, or `stiction` times it where a point of the row did not use it up in the last step, or where it hardly slips
     crush    where F_n = -Y at the end of a step, what is left of the overlap is crushed for good: no force brings it back
     dual     lambda = F;  k_n += beta (1 + |F_n| / F0) |C_n| while pressed;  k_t likewise while s = 1
 

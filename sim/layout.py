@@ -84,6 +84,8 @@ TUNING = {  # scalars of one step; see sim/solve.py for how they follow from the
     "h": ti.f32,  # [s]
     "gravity": ti.f32,  # [m/s2]
     "friction_ground": ti.f32,
+    "stiction": ti.f32,  # static over sliding friction
+    "hold_speed": ti.f32,  # [m/s] what slips by less is held
     "slack": ti.f32,  # [m] contacts are made at this distance before motion is added
     "stick": ti.f32,  # [m] tangential offset beyond which a sticking point lets go
     "merge": ti.f32,  # [m] points nearer than this are one

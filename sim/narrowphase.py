@@ -20,6 +20,7 @@ from sim.layout import AWAKE, EDGES, POINTS, Tuning, pack_type
 TASK = 512  # iterations that Taichi hands to a thread at once on a CPU, whatever block_dim says: a loop over the lanes alone had one thread
 LANES = 64  # pairs are dealt to this many loops, each with its own scratch
 ADVANCES = 3  # separating-axis tests of a pair that closes in, at most
+SATURATED = 1e-3  # share by which a friction force that slides may miss its bound
 ADVANCE = 0.5  # of the slack: shorter ways are not worth another test
 ARCS = 9 * ((EDGES + 3) // 4)  # normals of an edge's two faces and their product, of four edges side by side
 ManifoldPack = pack_type(
@@ -436,7 +437,6 @@ def row_fill(S: ti.template(), lane, before, m, fa, b, count, normal, mu, centre
     """Write a manifold and carry over what its points had: multipliers, penalties, slip and the overlap allowed at birth."""
     ba, bb = S.contact_body[m][0], S.contact_body[m][1]
     S.contact_normal[m] = normal
-    S.contact_friction[m] = mu
     from_a = ti.cast(centre - S.body_x[ba], ti.f32)
     from_b = ti.Vector([0.0, 0.0, 0.0])
     if b >= 0:
@@ -471,6 +471,7 @@ def row_fill(S: ti.template(), lane, before, m, fa, b, count, normal, mu, centre
     S.contact_crush[m] = ti.Vector([law[0] / POINTS, law[1]])
     S.contact_yields[m] = yields
     S.contact_crushing[m] = 0.0
+    slips = ti.f32(0.0)  # [m/s] mean over the points: what spins on its place slides at its rim
     taken = 0  # bits of last step's points already handed on
     for k in range(count):
         at = m * POINTS + k
@@ -486,6 +487,7 @@ def row_fill(S: ti.template(), lane, before, m, fa, b, count, normal, mu, centre
         if b >= 0:
             velocity += S.body_v[bb] + S.body_w[bb].cross(p + from_b)
         S.contact_approach[at] = velocity
+        slips += (velocity - velocity.dot(normal) * normal).norm() / count
         match = -1
         if before >= 0:
             nearest = 4.0 * tune.merge * tune.merge
@@ -511,6 +513,20 @@ def row_fill(S: ti.template(), lane, before, m, fa, b, count, normal, mu, centre
             S.contact_slip[at] = ti.Vector([0.0, 0.0, 0.0])
             stiff = penalty_first(S, ba, bb, count, normal.dot(velocity), S.contact_separation[at], tune)
             S.contact_penalty[at] = ti.Vector([stiff, stiff])
+    if held(S, before) or slips < tune.hold_speed:
+        mu *= tune.stiction
+    S.contact_friction[m] = mu
+
+
+@ti.func
+def held(S: ti.template(), before):
+    """Whether a point of this row of the last step was pressed and did not use up its friction: it rolled, rocked or rested."""
+    holds = False
+    if before >= 0:
+        for k in range(S.last_count[before]):
+            o = before * POINTS + k
+            holds |= S.last_force_t[o].norm() < -(1.0 - SATURATED) * S.last_friction[before] * S.last_force_n[o]
+    return holds
 
 
 @ti.func

@@ -114,6 +114,7 @@ class Settings:
     sleep_time: float  # [s]
     rolling: float = 0.0  # lever of the rolling resistance over the median size
     crush_residual: float = 1.0  # share of its strength that a crushed fragment still bears
+    stiction: float = 1.0  # static over sliding friction
 
 
 class World:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,20 +57,56 @@ def test_free_fall_is_the_discrete_parabola():
     assert b.v[0, 1] == pytest.approx(-G * H * 200, rel=2e-6)
 
 
+def ramp_with_box(degrees, mu, speed=0.0):
+    """A box on a fixed ramp, sliding down at this speed."""
+    from sim.world import bodies_read, bodies_write
+
+    t = np.radians(degrees)
+    normal, down, centre = np.array([-np.sin(t), np.cos(t), 0]), np.array([-np.cos(t), -np.sin(t), 0]), np.array([0, 10.0, 0])
+    scene = boxes([centre, centre + 0.6 * normal], [[20, 0.5, 2], [0.25, 0.1, 0.25]])
+    q = np.tile([np.cos(t / 2), 0, 0, np.sin(t / 2)], (2, 1))
+    world = place(Scene(scene, q, None, np.arange(2, dtype=np.int32), np.array([True, False])), mu)
+    b = bodies_read(world)
+    bodies_write(world, b.x, b.q, np.outer([0.0, speed], down), b.w)
+    return world
+
+
 @pytest.mark.parametrize("degrees", [25.0, 30.0, 32.0, 36.0])
 def test_coulomb_slope(degrees):
     """On a fixed ramp a box rests iff tan(theta) <= mu, else a = g (sin - mu cos); v is exact under constant force, so 0.5 % of g."""
     t, mu = np.radians(degrees), 0.6
-    normal, centre = np.array([-np.sin(t), np.cos(t), 0]), np.array([0, 10.0, 0])
-    scene = boxes([centre, centre + 0.6 * normal], [[20, 0.5, 2], [0.25, 0.1, 0.25]])
-    q = np.tile([np.cos(t / 2), 0, 0, np.sin(t / 2)], (2, 1))
-    world = place(Scene(scene, q, None, np.arange(2, dtype=np.int32), np.array([True, False])), mu)
+    world = ramp_with_box(degrees, mu)
     first = np.linalg.norm(run(world, 60).v[1])
     last = np.linalg.norm(run(world, 60).v[1])
     if np.tan(t) <= mu:
         assert last < 1e-5
     else:
         assert last - first == pytest.approx(G * (np.sin(t) - mu * np.cos(t)), abs=0.005 * G)
+
+
+@pytest.mark.parametrize(("degrees", "speed", "rests"), [(40.0, 0.0, True), (44.5, 0.0, True), (47.0, 0.0, False), (40.0, 0.5, False)])
+def test_static_friction_holds_what_rests_and_not_what_slides(degrees, speed, rests):
+    """mu 0.6, static 0.6 x 5 / 3 = tan 45 degrees. From rest a box stays below that angle, and above it slides with a = g (sin - mu cos).
+    At 40 degrees one that slides at 0.5 m/s goes on with that same a, 0.5 % of g."""
+    t, mu = np.radians(degrees), 0.6
+    how, world = replace(settings(), stiction=5 / 3), ramp_with_box(degrees, 0.6, speed)
+    first = np.linalg.norm(run(world, 60, how).v[1])
+    last = np.linalg.norm(run(world, 60, how).v[1])
+    if rests:
+        assert last < 1e-5
+    else:
+        assert last - first == pytest.approx(G * (np.sin(t) - mu * np.cos(t)), abs=0.005 * G)
+
+
+def test_static_friction_does_not_shorten_a_slide():
+    """A box that is set down at 5 m/s slides v0^2 / (2 mu g) less v0 h / 2 of implicit Euler, whatever would hold it once it stands; 0.5 %."""
+    from sim.world import bodies_read, bodies_write
+
+    world = place(Scene(boxes([[0, 0.25, 0]], [[0.25] * 3])), 0.5)
+    b = bodies_read(world)
+    bodies_write(world, b.x, b.q, np.array([[5.0, 0, 0]]), b.w)
+    run(world, 120, replace(settings(friction=0.5), stiction=2.0))
+    assert bodies_read(world).x[0, 0] == pytest.approx(25 / (2 * 0.5 * G) - 2.5 * H, rel=5e-3)
 
 
 def test_slide_to_stop():
