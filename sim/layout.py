@@ -60,6 +60,10 @@ CONTACT = {
     "separation": ti.f32,  # [m] per point at the start of the step, gap included
     "feature": ti.i32,  # per point: which features of the two hulls met
     "local": _f3,  # [m] per point: on a, from the centre of its fragment, rest axes
+    "facing": _f3,  # what the manifold was made for: its normal in the frame of a's fragment,
+    "between": _f3,  # [m] b's centre there, and
+    "twist": _f4,  # b's rotation against a's; 0: not to be used again
+    "apart": ti.f32,  # [m] per point: separation when it was made
     "slip": _f3,  # [m] per point: tangential offset carried while sticking
     "force_n": ti.f32,  # [N] per point, <= 0: the multiplier of the normal row
     "force_t": _f3,  # [N] per point: friction on b is -force_t
@@ -79,7 +83,7 @@ JOINT = {
     "flowed": _f6,  # [m], [rad] sum of |increments of plastic|
     "force": _f6,  # [N], [N m] carried in the rows' frame
 }
-PER_POINT = frozenset({"arm_a", "arm_b", "separation", "feature", "local", "slip", "force_n", "force_t", "penalty", "approach"})
+PER_POINT = frozenset({"apart", "arm_a", "arm_b", "separation", "feature", "local", "slip", "force_n", "force_t", "penalty", "approach"})
 TUNING = {  # scalars of one step; see sim/solve.py for how they follow from the scene
     "h": ti.f32,  # [s]
     "gravity": ti.f32,  # [m/s2]
@@ -88,6 +92,7 @@ TUNING = {  # scalars of one step; see sim/solve.py for how they follow from the
     "hold_speed": ti.f32,  # [m/s] what slips by less is held
     "slack": ti.f32,  # [m] contacts are made at this distance before motion is added
     "stick": ti.f32,  # [m] tangential offset beyond which a sticking point lets go
+    "keep": ti.f32,  # [m] relative motion up to which a manifold is used again
     "merge": ti.f32,  # [m] points nearer than this are one
     "face_bias": ti.f32,  # [m] an edge axis must beat the faces by twice, b's face that of a by once this
     "relax": ti.f32,  # [m] of birth overlap given up in a step

@@ -12,24 +12,27 @@ a step wholly inside one another are pushed out along the nearest face, which ne
 
 import taichi as ti
 
-from sim.broadphase import fragment_centre, fragment_sweep, turn_back
+from sim.broadphase import fragment_centre, fragment_sweep, turn, turn_back
 from sim.clip import CANDIDATES, clip_hull, keep_candidate, thin
 from sim.crush import strength_left
+from sim.joint import quaternion_product
 from sim.layout import AWAKE, EDGES, POINTS, Tuning, pack_type
 
 TASK = 512  # iterations that Taichi hands to a thread at once on a CPU, whatever block_dim says: a loop over the lanes alone had one thread
 LANES = 64  # pairs are dealt to this many loops, each with its own scratch
 ADVANCES = 3  # separating-axis tests of a pair that closes in, at most
 SATURATED = 1e-3  # share by which a friction force that slides may miss its bound
+QUIET = 0.25  # of the slack in a step: what moves by more is met by another manifold in the next
 ADVANCE = 0.5  # of the slack: shorter ways are not worth another test
 ARCS = 9 * ((EDGES + 3) // 4)  # normals of an edge's two faces and their product, of four edges side by side
 ManifoldPack = pack_type(
     body="x q v w mass state", fragment="body offset friction crush",
     hull="fragment span vertex_now normal_now offset loop_start loop edge lower upper",
     grid="source keep", clip="point separation feature edge beyond arc corner side height",
-    last="count normal friction gap crush crushed yields axis arm_a arm_b separation feature local slip force_n force_t penalty",
+    last="count normal friction gap crush crushed yields axis arm_a arm_b separation feature local slip force_n force_t penalty "
+    "facing between twist apart",
     contact="pair body count normal friction gap crush crushed crushing yields axis arm_a arm_b separation feature local slip force_n "
-    "force_t penalty approach",
+    "force_t penalty approach facing between twist apart",
 )
 
 
@@ -289,11 +292,13 @@ def separate(S: ti.template(), lane, a, b, d, shift, centre, margin, tried, tune
 
 @ti.func
 def hull_hull(S: ti.template(), lane, a, b, d, centre, motion, reach, tried, before, given, tune: ti.template()):
-    """Manifold of two hulls, b's fragment at d from a's: candidates kept, normal from a to b, axis to try next time, shift of b.
+    """Manifold of two hulls, b's fragment at d from a's: candidates kept, normal from a to b, axis to try next time, shift of b,
+    distance if they are apart for sure, else -1.
 
     What flies in is moved to where it touches first (conservative advancement): the features that face each other at the start of
     the step need not be those that meet, and where they do not overlap they give no point at all. Separations are those at the start."""
     count = 0
+    clear = ti.f32(-1.0)
     normal = ti.Vector([0.0, 1.0, 0.0])
     shift = ti.Vector([0.0, 0.0, 0.0])
     size = motion.norm()
@@ -305,6 +310,8 @@ def hull_hull(S: ti.template(), lane, a, b, d, centre, motion, reach, tried, bef
             S, lane, a, b, d + shift, shift, centre, tune.slack + reach - passed * size, axis, tune
         )
         tries += 1
+        if apart and tries == 1:
+            clear = s
         on = ti.f32(0.0)
         if not apart and s > 0.0:
             closing = -motion.dot(axis_normal(S, axis, ia, ne))
@@ -354,7 +361,7 @@ def hull_hull(S: ti.template(), lane, a, b, d, centre, motion, reach, tried, bef
         back = shift.dot(normal)
         for k in range(count):
             S.clip_separation[lane * CANDIDATES + k] -= back
-    return count, normal, axis, shift
+    return count, normal, axis, shift, clear
 
 
 @ti.func
@@ -420,16 +427,83 @@ def manifold_make(S: ti.template(), tune: ti.template(), lane, m):
         normal = ti.Vector([0.0, -1.0, 0.0])
         axis = -1
         shift = ti.Vector([0.0, 0.0, 0.0])
+        again = False  # as it was made, moved with the hulls
+        clear = ti.f32(-1.0)  # distance of what is apart
+        slow = False
+        between, twist = d, ti.Vector([0.0, 0.0, 0.0, 0.0])
         if b >= 0:
-            count, normal, axis, shift = hull_hull(
-                S, lane, a, b, d, ti.cast(centre, ti.f32), motion, reach + spread, tried, before, given, tune
-            )
+            fb = S.hull_fragment[b]
+            q_a, q_b = S.body_q[ba], S.body_q[bb]
+            between, twist = turn_back(q_a, d), quaternion_product(ti.Vector([q_a[0], -q_a[1], -q_a[2], -q_a[3]]), q_b)
+            slow = reach + spread < QUIET * tune.slack
+            if before >= 0:
+                moved = moved_since(S, before, b, fb, between, twist)
+                if S.last_count[before] > 0:
+                    again = slow and moved < tune.keep
+                elif moved < S.last_apart[before * POINTS] - tune.slack - reach - spread:
+                    clear = S.last_apart[before * POINTS]
+            if again:
+                count, normal, axis = manifold_again(S, lane, before, d, q_a, q_b)
+            elif clear > 0.0:
+                again = True
+                axis = tried
+            else:
+                count, normal, axis, shift, clear = hull_hull(
+                    S, lane, a, b, d, ti.cast(centre, ti.f32), motion, reach + spread, tried, before, given, tune
+                )
         else:
             count = hull_ground(S, lane, a, ti.cast(centre[1], ti.f32), tune.slack + motion.norm() + spread, before, given, tune)
+        manifold_remember(S, lane, before, m, count, again, slow, clear, between, twist, turn_back(S.body_q[ba], normal))
         S.contact_count[m] = count
         S.contact_axis[m] = axis
         if count > 0:
             row_fill(S, lane, before, m, fa, b, count, normal, mu, centre, shift, motion, tune)
+
+
+@ti.func
+def moved_since(S: ti.template(), before, b, fb, between, twist):
+    """[m] by how much hull b moved against a, anywhere at most, since this row of the last step was made; much if that is not known."""
+    moved = ti.f32(1e30)
+    r = S.last_twist[before]
+    if r.norm_sqr() > 0.0:
+        v = quaternion_product(ti.Vector([r[0], -r[1], -r[2], -r[3]]), twist)  # its vector part is the sine of half the angle
+        centre = ti.cast(fragment_centre(S, fb), ti.f32)
+        reach = ti.max(S.hull_upper[b] - centre, centre - S.hull_lower[b]).norm()
+        moved = (between - S.last_between[before]).norm() + 2.0 * reach * ti.Vector([v[1], v[2], v[3]]).norm()
+    return moved
+
+
+@ti.func
+def manifold_again(S: ti.template(), lane, before, d, q_a, q_b):
+    """The manifold of this row of the last step where its two hulls are now: points on a, the way they went apart along the normal."""
+    normal = turn(q_a, S.last_facing[before])
+    r = S.last_twist[before]
+    for k in range(S.last_count[before]):
+        local = S.last_local[before * POINTS + k]
+        p = turn(q_a, local)
+        followed = d + turn(q_b, turn_back(r, local - S.last_between[before]))
+        S.clip_point[lane * CANDIDATES + k] = p
+        S.clip_separation[lane * CANDIDATES + k] = S.last_apart[before * POINTS + k] + normal.dot(followed - p)
+        S.clip_feature[lane * CANDIDATES + k] = S.last_feature[before * POINTS + k]
+    return S.last_count[before], normal, S.last_axis[before]
+
+
+@ti.func
+def manifold_remember(S: ti.template(), lane, before, m, count, again, slow, clear, between, twist, facing):
+    """Keep where the hulls were when this row was made, and how far apart; nothing where points were made for where they will be."""
+    if again:
+        between, twist, facing = S.last_between[before], S.last_twist[before], S.last_facing[before]
+    elif (count > 0 and not slow) or (count == 0 and clear < 0.0):
+        twist = ti.Vector([0.0, 0.0, 0.0, 0.0])
+    S.contact_between[m] = between
+    S.contact_twist[m] = twist
+    S.contact_facing[m] = facing
+    S.contact_apart[m * POINTS] = clear
+    for k in range(count):
+        apart = S.clip_separation[lane * CANDIDATES + k]
+        if again:
+            apart = S.last_apart[before * POINTS + k]
+        S.contact_apart[m * POINTS + k] = apart
 
 
 @ti.func
@@ -556,6 +630,9 @@ def row_copy(S: ti.template(), before, m):
     S.contact_yields[m] = S.last_yields[before]
     S.contact_crushing[m] = 0.0
     S.contact_axis[m] = S.last_axis[before]
+    S.contact_facing[m] = S.last_facing[before]
+    S.contact_between[m] = S.last_between[before]
+    S.contact_twist[m] = S.last_twist[before]
     for k in range(S.last_count[before]):
         at, o = m * POINTS + k, before * POINTS + k
         S.contact_arm_a[at] = S.last_arm_a[o]
@@ -564,6 +641,7 @@ def row_copy(S: ti.template(), before, m):
         S.contact_feature[at] = S.last_feature[o]
         S.contact_local[at] = S.last_local[o]
         S.contact_slip[at] = S.last_slip[o]
+        S.contact_apart[at] = S.last_apart[o]
         S.contact_force_n[at] = S.last_force_n[o]
         S.contact_force_t[at] = S.last_force_t[o]
         S.contact_penalty[at] = S.last_penalty[o]

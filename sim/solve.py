@@ -59,7 +59,7 @@ ALPHA, GAMMA, FORCE_DECAY = 0.95, 0.99, 0.9
 BETA = 32.0  # penalty growth per metre of error, in (m/h^2)/L
 FORCE_SCALE = 0.35  # load at which penalties grow twice as fast, in m L/h^2
 PENALTY_MIN, PENALTY_MAX = 1e-2, 3e6  # in m/h^2
-SLACK, STICK, MERGE, FACE_BIAS = 0.04, 0.02, 0.02, 0.004  # in L
+SLACK, STICK, MERGE, FACE_BIAS, KEEP = 0.04, 0.02, 0.02, 0.004, 0.002  # in L
 HOLD = 0.025  # slip below which a touch is held, in sqrt(g L): 5 cm/s at half a metre
 RELAX = 0.025  # speed at which a birth overlap opens, in sqrt(g L): 5 cm/s at half a metre
 CRUSH_DEPTH = 0.02  # in L: strain at which crushed concrete has lost its strength, with the rim that spalls first
@@ -225,7 +225,7 @@ def tuning(world: World, h: float, settings: Settings):
     return Tuning(
         h=h, gravity=settings.gravity, friction_ground=settings.friction_ground, stiction=settings.stiction,
         hold_speed=HOLD * float(np.sqrt(settings.gravity * size)),
-        slack=SLACK * size, stick=STICK * size, merge=MERGE * size, face_bias=FACE_BIAS * size,
+        slack=SLACK * size, stick=STICK * size, keep=KEEP * size, merge=MERGE * size, face_bias=FACE_BIAS * size,
         relax=RELAX * float(np.sqrt(settings.gravity * size)) * h,
         alpha=ALPHA, gamma=GAMMA, force_decay=FORCE_DECAY, beta=BETA * stiffness / size, force_scale=FORCE_SCALE * stiffness * size,
         penalty_min=PENALTY_MIN * stiffness, penalty_max=PENALTY_MAX * stiffness, length=size, turn_max=TURN_MAX,

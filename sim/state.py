@@ -74,8 +74,8 @@ def _unused_blanked(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     unused = (np.arange(POINTS) >= rows["count"][:, None]).reshape(-1)
     for name, values in rows.items():
         if name in PER_POINT:
-            values[unused] = 0
-        elif name in ("normal", "friction", "gap", "crush", "crushed", "crushing", "yields"):
+            values[unused & ((np.arange(len(unused)) % POINTS > 0) | (name != "apart"))] = 0
+        elif name in ("normal", "friction", "gap", "crush", "crushed", "crushing", "yields", "facing"):
             values[apart] = 0
     return rows
 

@@ -99,7 +99,7 @@ def test_static_friction_holds_what_rests_and_not_what_slides(degrees, speed, re
 
 
 def test_static_friction_does_not_shorten_a_slide():
-    """A box that is set down at 5 m/s slides v0^2 / (2 mu g) less v0 h / 2 of implicit Euler, whatever would hold it once it stands; 0.5 %."""
+    """A box set down at 5 m/s slides v0^2 / (2 mu g) less v0 h / 2 of implicit Euler, whatever would hold it once it stands; 0.5 %."""
     from sim.world import bodies_read, bodies_write
 
     world = place(Scene(boxes([[0, 0.25, 0]], [[0.25] * 3])), 0.5)
