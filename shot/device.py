@@ -16,13 +16,15 @@ import sys
 from typing import Any, Literal
 
 Arch = Literal["cpu", "cuda"]
+OTHERS = 3  # processes that draw, refine and make dust beside the one that simulates
 _opened: tuple[str, int, bool] | None = None
 
 
 def taichi_open(arch: Arch = "cpu", threads: int = 0, debug: bool = False) -> None:
-    """Initialise Taichi once. `threads` 0 means DEMOLISH_THREADS, else all cores. Raises RuntimeError on a second, different call."""
+    """Initialise Taichi once. `threads` 0 means DEMOLISH_THREADS, else all cores but those that the other processes of a run work on: a
+    parallel loop waits for its slowest thread, and the sweeps are hundreds of loops a step. Raises RuntimeError on a second, different call."""
     global _opened
-    threads = threads or int(os.environ.get("DEMOLISH_THREADS", "0")) or (os.cpu_count() or 1)
+    threads = threads or int(os.environ.get("DEMOLISH_THREADS", "0")) or max(1, (os.cpu_count() or 1) - OTHERS)
     debug = debug or os.environ.get("DEMOLISH_DEBUG", "") == "1"
     wanted = (arch, threads, debug)
     if _opened is not None:
