@@ -13,16 +13,20 @@ import ctypes
 import io
 import os
 import sys
+import time
+from pathlib import Path
 from typing import Any, Literal
 
 Arch = Literal["cpu", "cuda"]
+LOCK_HELD = 60.0  # [s] longer than Taichi ever holds the lock of its kernel cache: it reads or writes an index
 OTHERS = 3  # processes that draw, refine and make dust beside the one that simulates
 _opened: tuple[str, int, bool] | None = None
 
 
 def taichi_open(arch: Arch = "cpu", threads: int = 0, debug: bool = False) -> None:
     """Initialise Taichi once. `threads` 0 means DEMOLISH_THREADS, else all cores but those that the other processes of a run work on: a
-    parallel loop waits for its slowest thread, and the sweeps are hundreds of loops a step. Raises RuntimeError on a second, different call."""
+    parallel loop waits for its slowest thread, and the sweeps are hundreds of loops a step. Raises RuntimeError on a second call that
+    differs."""
     global _opened
     threads = threads or int(os.environ.get("DEMOLISH_THREADS", "0")) or max(1, (os.cpu_count() or 1) - OTHERS)
     debug = debug or os.environ.get("DEMOLISH_DEBUG", "") == "1"
@@ -61,7 +65,17 @@ def denormals_keep(on: bool = True) -> None:
     math.fesetenv(ctypes.byref(environment))
 
 
+def _lock_drop(cache: Path) -> None:
+    """Remove the lock of Taichi's kernel cache if who held it was killed: no later run could keep or find a kernel, and each would compile
+    them all again with two lines of warning."""
+    lock = cache / "ticache.lock"
+    with contextlib.suppress(OSError):
+        if time.time() - lock.stat().st_mtime > LOCK_HELD:
+            lock.unlink()
+
+
 def _init(ti: Any, arch: Arch, threads: int, debug: bool) -> None:
+    _lock_drop(Path(os.environ.get("TI_OFFLINE_CACHE_FILE_PATH") or ti.lang.impl.default_cfg().offline_cache_file_path))
     ti.init(
         arch={"cpu": ti.cpu, "cuda": ti.cuda}[arch],
         cpu_max_num_threads=threads,
