@@ -147,6 +147,7 @@ GRID = {
     "still_cell": _i3,
     "sweep": _f3,  # (C) [m] displacement of a hull in the step if nothing stops it
     "out": ti.f32,  # (C) [m] how far around its swept box it looks
+    "ahead": ti.i32,  # (C) 1: a hull that is to be turned to where the sweeps have moved it
     "low": _i3,  # (C) lowest and highest cell
     "high": _i3,
     "pair": _i2,  # (P) as found
@@ -199,11 +200,15 @@ WORK = {
     "colour": ti.i32,  # (F) -1 not awake
     "order": ti.i32,  # (F) awake bodies by colour, then index
     "colour_start": ti.i32,  # (COLOURS + 1) in order
-    "count": ti.i32,  # (5) awake bodies, colours, contact points, active rows, 1 if a body with rows laid aside is hit
+    "count": ti.i32,  # (7) awake bodies, colours, contact points, active rows, 1 if a body with rows laid aside is hit, pairs in look,
+    # those of them that wait
     "term": ti.f64,  # (len(ENERGY)) [J]
     "side": ti.i32,  # 2 row + (1 if the body is b)
     "joint_side": ti.i32,
     "active": ti.i32,  # rows with an awake body
+    "row": ti.i32,  # (P) place in active, -1 none
+    "look": ti.i32,  # pairs to be looked at once more within the step
+    "found": ti.i32,  # per one of those: NOTHING, RENEWED or WAITS of sim/renew.py
     "quad": _f4,  # (QUADS active) what sweeps read and write of a row, sim/quad.py
     "plane": _f4,  # (active) normal, friction
     "law": _f4,  # (active) [N] F / 4, [m] w, [m] c, [N] force of a point from which on it may crush

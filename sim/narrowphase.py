@@ -325,43 +325,58 @@ def hull_hull(S: ti.template(), lane, a, b, d, centre, motion, reach, tried, bef
     normal = axis_normal(S, axis, ia, ne)
     if not apart and shift.dot(normal) < tune.slack:  # else they slide past each other
         margin = tune.slack + reach - passed * size
-        at = d + shift
-        zero = ti.Vector([0.0, 0.0, 0.0])
-        ref = axis // 2
-        n = normal
-        other = b
-        ref_at = zero
-        inc_at = at
-        box = shift - centre  # where the other's box is by now
-        if ia >= 0:  # the face along this axis, of the two that meet at a's edge
-            e = S.hull_edge[ia]
-            ref = e[2]
-            if n.dot(S.hull_normal_now[e[3]]) > n.dot(S.hull_normal_now[e[2]]):
-                ref = e[3]
-        elif axis % 2 == 1:
-            n = -normal
-            other = a
-            ref_at = at
-            inc_at = zero
-            box = -centre
-        fast = reach > ADVANCE * tune.slack
-        if fast or ia < 0:  # at rest the points of one face suffice, and stay the same
-            only = -1
-            if not fast:
-                only = facing(S, other, n)
-            count = clip_hull(S, lane, ref, ref_at, other, inc_at, box, only, n, margin, -s, tune.merge)
-        if ia >= 0:
-            feature = 262144 + (ia - S.hull_span[a][2]) * EDGES + ib - S.hull_span[b][2]
-            count = keep_candidate(S, lane, count, edge_point(S, ia, ib, at), s, feature, tune.merge)
-        elif count == 0 and s < 0.0:  # an overlap needs a point: the deepest vertex
-            k = support_below(S, other, n)
-            p = S.hull_vertex_now[k] + inc_at
-            count = keep_candidate(S, lane, 0, p - 0.5 * s * n, s, k - S.hull_span[other][0], tune.merge)
-        count = thin(S, lane, count, n, 0.1 * tune.face_bias, tune.slack, before, given)
+        count = points_make(
+            S, lane, a, b, d + shift, shift - centre, -centre, s, axis, ia, ib, normal, margin, reach > ADVANCE * tune.slack, tune
+        )
+        count = thin(S, lane, count, normal, 0.1 * tune.face_bias, tune.slack, before, given)
         back = shift.dot(normal)
         for k in range(count):
             S.clip_separation[lane * CANDIDATES + k] -= back
     return count, normal, axis, shift, clear
+
+
+@ti.func
+def points_make(S: ti.template(), lane, a, b, at, box_b, box_a, s, axis, ia, ib, normal, margin, fast, tune: ti.template()):
+    """Candidates of two hulls, b's fragment at `at` from a's, along an axis of `separate` with separation s; their number.
+
+    box_a, box_b: from the boxes of a and b to that frame. fast: points of all of the other hull; at rest those of one face suffice, and
+    stay the same."""
+    count = 0
+    zero = ti.Vector([0.0, 0.0, 0.0])
+    ref = axis // 2
+    n = normal
+    other = b
+    ref_at = zero
+    inc_at = at
+    box = box_b
+    if ia >= 0:  # the face along this axis, of the two that meet at a's edge
+        e = S.hull_edge[ia]
+        ref = e[2]
+        if n.dot(S.hull_normal_now[e[3]]) > n.dot(S.hull_normal_now[e[2]]):
+            ref = e[3]
+    elif axis % 2 == 1:
+        n = -normal
+        other = a
+        ref_at = at
+        inc_at = zero
+        box = box_a
+    if fast or ia < 0:
+        only = -1
+        if not fast:
+            only = facing(S, other, n)
+        count = clip_hull(S, lane, ref, ref_at, other, inc_at, box, only, n, margin, -s, tune.merge)
+    if ia >= 0:
+        feature = 262144 + (ia - S.hull_span[a][2]) * EDGES + ib - S.hull_span[b][2]
+        count = keep_candidate(S, lane, count, edge_point(S, ia, ib, at), s, feature, tune.merge)
+    elif s < 0.0:  # an overlap needs a point: the deepest vertex, though it be beside the face
+        deepest = ti.f32(1e30)
+        for k in range(count):
+            deepest = ti.min(deepest, S.clip_separation[lane * CANDIDATES + k])
+        if count == 0 or (fast and deepest > s + 0.5 * tune.slack):
+            k = support_below(S, other, n)
+            p = S.hull_vertex_now[k] + inc_at
+            count = keep_candidate(S, lane, count, p - 0.5 * s * n, s, k - S.hull_span[other][0], tune.merge)
+    return count
 
 
 @ti.func
@@ -537,14 +552,7 @@ def row_fill(S: ti.template(), lane, before, m, fa, b, count, normal, mu, centre
             gap = ti.max(ti.min(S.last_gap[before] - tune.relax, -deepest - crushed), 0.0)
     S.contact_gap[m] = gap
     S.contact_crushed[m] = crushed
-    law, yields = S.fragment_crush[fa], 0
-    if b >= 0:
-        other = S.fragment_crush[S.hull_fragment[b]]
-        if other[0] * strength_left(other[1], 0.0, tune) < law[0] * strength_left(law[1], 0.0, tune):
-            law, yields = other, 1
-    S.contact_crush[m] = ti.Vector([law[0] / POINTS, law[1]])
-    S.contact_yields[m] = yields
-    S.contact_crushing[m] = 0.0
+    law_fill(S, m, fa, b, tune)
     slips = ti.f32(0.0)  # [m/s] mean over the points: what spins on its place slides at its rim
     taken = 0  # bits of last step's points already handed on
     for k in range(count):
@@ -590,6 +598,19 @@ def row_fill(S: ti.template(), lane, before, m, fa, b, count, normal, mu, centre
     if held(S, before) or slips < tune.hold_speed:
         mu *= tune.stiction
     S.contact_friction[m] = mu
+
+
+@ti.func
+def law_fill(S: ti.template(), m, fa, b, tune: ti.template()):
+    """What a pair bears that crushes, and which of the two yields."""
+    law, yields = S.fragment_crush[fa], 0
+    if b >= 0:
+        other = S.fragment_crush[S.hull_fragment[b]]
+        if other[0] * strength_left(other[1], 0.0, tune) < law[0] * strength_left(law[1], 0.0, tune):
+            law, yields = other, 1
+    S.contact_crush[m] = ti.Vector([law[0] / POINTS, law[1]])
+    S.contact_yields[m] = yields
+    S.contact_crushing[m] = 0.0
 
 
 @ti.func

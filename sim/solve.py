@@ -32,15 +32,16 @@ from taichi.lang import impl
 
 from shot.rotation import rotate
 from sim.broadphase import PairPack, TurnPack, hulls_turn, pairs_find
+from sim.colour import COLOURS
 from sim.column import column_copy, column_read, column_write
 from sim.launch import Launch
 from sim.layout import AWAKE, CLIP, CONTACT, EDGES, GRID, JOINT_ROW, REST, WORK, Tuning
 from sim.narrowphase import ARCS, CANDIDATES, LANES, ManifoldPack, manifolds_make
 from sim.quad import QUADS, SUMS
+from sim.renew import MIDDLE, AheadPack, ChoosePack, OrderPack, RenewPack, hulls_ahead, rows_choose, rows_order, rows_renew
 from sim.rest import Rest, flooded, rest_append, rest_lay, rest_moved, rest_take
 from sim.state import world_save
 from sim.sweep import (
-    COLOURS,
     BeginPack,
     EndPack,
     ForcePack,
@@ -84,16 +85,12 @@ def contact_step(world: World, h: float, settings: Settings, acceleration: np.nd
     push_set(world, work, acceleration)
     work.launch(world, into, hulls_turn, TurnPack)(world.hulls.count)
     joints, count = world.joint_count, world.count
-    pairs, awake, colours, points, active = rows_begin(world, work, into, tune)
-    if points < SERIAL_POINTS or colours > COLOURS or _threads() == 1:
-        work.launch(world, into, solve_serial, SolvePack, tune)(settings.iterations, awake, active, joints)
-    else:
-        ends = column_read(work.array["colour_start"]).tolist()
-        colour, dual = (work.launch(world, into, kernel, SolvePack, tune) for kernel in (solve_colour, solve_dual))
-        for _ in range(settings.iterations):
-            for begin, end in zip(ends[:colours], ends[1:], strict=False):
-                colour(begin, end)
-            dual(active, joints)
+    pairs, *order = rows_begin(world, work, into, tune)
+    if settings.iterations > 1:
+        sweeps(world, work, into, tune, settings.iterations // 2, order)
+        order = rows_look(world, work, into, tune, pairs, order)
+    sweeps(world, work, into, tune, settings.iterations - settings.iterations // 2, order)
+    active = order[3]
     work.launch(world, into, solve_forces, ForcePack)(pairs, active, count)
     work.launch(world, into, solve_end, EndPack, tune)(pairs, joints, count)
     world.contact_now, world.contact_count = into, pairs
@@ -149,14 +146,14 @@ class Work:
         self.entries, self.pairs = entries, pairs
         sizes = {"start": self.mask + 4, "hull": entries, "cell": entries, "first": world.hulls.count + 1, "need": 2}
         sizes |= {f"still_{k}": sizes[k] for k in ("start", "hull", "cell")}
-        sizes |= dict.fromkeys(("still", "sweep", "out", "low", "high"), world.hulls.count)
+        sizes |= dict.fromkeys(("still", "sweep", "out", "ahead", "low", "high"), world.hulls.count)
         self.grid = {k: ti.ndarray(e, sizes.get(k, pairs)) for k, e in GRID.items()}
         for k in ("still", "still_start"):
             self.grid[k].fill(0)
-        sizes = {"side": 2 * pairs, "active": pairs, "joint_side": 2 * self.joints, "sum": SUMS * self.count}
-        sizes |= {"quad": QUADS * pairs, "plane": pairs, "law": pairs, "pair": pairs}
+        sizes = dict.fromkeys(("active", "row", "look", "found", "plane", "law", "pair"), pairs)
+        sizes |= {"side": 2 * pairs, "joint_side": 2 * self.joints, "sum": SUMS * self.count, "quad": QUADS * pairs}
         sizes |= {"start": self.count + 1, "joint_start": self.count + 1}
-        sizes |= {"colour_start": COLOURS + 2, "count": 5, "term": len(ENERGY)}
+        sizes |= {"colour_start": COLOURS + 2, "count": 7, "term": len(ENERGY)}
         for k, e in WORK.items():
             if k not in self.array or self.array[k].shape[0] < sizes.get(k, self.count):
                 self.array[k] = ti.ndarray(e, sizes.get(k, self.count))
@@ -270,10 +267,38 @@ def rows_begin(world: World, work: Work, into: int, tune) -> tuple[int, ...]:
         pairs = pairs_of_step(world, work, into, tune, behind)
         work.launch(world, into, manifolds_make, ManifoldPack, tune)(pairs)
         work.launch(world, into, solve_begin, BeginPack, tune)(pairs, world.joint_count, world.count)
-        awake, colours, points, active, reached = (int(k) for k in column_read(work.array["count"]))
+        awake, colours, points, active, reached = (int(k) for k in column_read(work.array["count"], 5))
         if not reached:
             return pairs, awake, colours, points, active
         moved = flooded(world, column_read(work.array["budget"]), into, pairs, tune.sleep_speed)
+
+
+def sweeps(world: World, work: Work, into: int, tune, number: int, order: list[int]) -> None:
+    """So many sweeps over all bodies and rows. order: of `rows_begin`, without the pairs."""
+    awake, colours, points, active = order
+    joints = world.joint_count
+    if points < SERIAL_POINTS or colours > COLOURS or _threads() == 1:
+        work.launch(world, into, solve_serial, SolvePack, tune)(number, awake, active, joints)
+        return
+    ends = column_read(work.array["colour_start"]).tolist()
+    colour, dual = (work.launch(world, into, kernel, SolvePack, tune) for kernel in (solve_colour, solve_dual))
+    for _ in range(number):
+        for begin, end in zip(ends[:colours], ends[1:], strict=False):
+            colour(begin, end)
+        dual(active, joints)
+
+
+def rows_look(world: World, work: Work, into: int, tune, pairs: int, order: list[int]) -> list[int]:
+    """Give new points to pairs that the sweeps have moved into each other (sim/renew.py); the order of the sweeps that follow."""
+    work.launch(world, into, rows_choose, ChoosePack, tune)(world.hulls.count, pairs)
+    looks, waiting = int(column_read(work.array["count"])[5]), 1
+    for part in (1.0, MIDDLE):
+        if looks and waiting:
+            work.launch(world, into, hulls_ahead, AheadPack, tune)(world.hulls.count, part)
+            work.launch(world, into, rows_renew, RenewPack, tune)(looks, part)
+            work.launch(world, into, rows_order, OrderPack, tune)(looks, world.joint_count, world.count)
+            *order, _, _, waiting = (int(k) for k in column_read(work.array["count"]))
+    return order
 
 
 def table_fit(world: World, which: int, rows: int) -> None:

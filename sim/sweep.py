@@ -7,6 +7,7 @@ In: bodies, contact rows, joints, scalars of the step. Out: the same, one step l
 import taichi as ti
 
 from sim.broadphase import driven, moves, turn, turn_back
+from sim.colour import sides_order
 from sim.crush import crush_share, crush_yields
 from sim.joint import joint_begin, joint_error, joint_force, joint_return, quaternion_product
 from sim.layout import AWAKE, FIXED, POINTS, Tuning, pack_type
@@ -15,14 +16,13 @@ from sim.sleep import calm_count, sleepers_choose, wake_hit
 
 ROLL_STUCK = 1e-5  # [rad] in a step: what turns by less is held by the rolling resistance
 NOISE = 1e-18  # [m], [rad]: in a mirror-symmetric scene what is below decays into denormal numbers, and a sweep takes four times as long
-COLOURS = 62  # bits of a mask; touching bodies need about a dozen
 BeginPack = pack_type(
     body="x q v w spin v_before mass inertia inertia_inverse state calm peak", fragment="body offset",
     contact="body count normal friction crush crushed arm_a arm_b separation slip force_n force_t penalty approach",
     joint="fragment anchor_a anchor_b normal axis plastic",
     row="body arm_a arm_b frame error penalty",
     rest="owner",
-    work="dx dth y yth inertia acceleration twist start joint_start colour order colour_start count side joint_side active budget "
+    work="dx dth y yth inertia acceleration twist start joint_start colour order colour_start count side joint_side active row budget "
     "quad plane law pair touching pressed",
 )
 SolvePack = pack_type(
@@ -77,9 +77,6 @@ def begin(S: ti.template(), tune: ti.template(), pairs, joints, count):
     zero = ti.Vector([0.0, 0.0, 0.0])
     awake = 0
     for b in range(count):
-        S.work_start[b + 1] = 0
-        S.work_joint_start[b + 1] = 0
-        S.work_colour[b] = -1
         S.work_dx[b] = zero
         S.work_dth[b] = zero
         S.work_pressed[b] = 0.0
@@ -93,16 +90,14 @@ def begin(S: ti.template(), tune: ti.template(), pairs, joints, count):
     active = 0
     points = 0
     for m in range(pairs):
+        S.work_row[m] = -1
         if S.contact_count[m] > 0:
             a, b = S.contact_body[m][0], S.contact_body[m][1]
             moves_a = S.body_state[a] == AWAKE
             moves_b = b >= 0 and S.body_state[ti.max(b, 0)] == AWAKE
-            if moves_a:
-                S.work_start[a + 1] += 1
-            if moves_b:
-                S.work_start[b + 1] += 1
             if moves_a or moves_b or driven(S, a) or (b >= 0 and driven(S, ti.max(b, 0))):
                 S.work_active[active] = m
+                S.work_row[m] = active
                 row_pack(S, tune, active, m)
                 for k in range(S.contact_count[m]):
                     force = -S.contact_force_n[m * POINTS + k] / tune.force_decay  # of the step before
@@ -113,91 +108,10 @@ def begin(S: ti.template(), tune: ti.template(), pairs, joints, count):
                 points += S.contact_count[m]
     for j in range(joints):
         joint_begin(S, j, tune)
-        a, b = S.row_body[j][0], S.row_body[j][1]
-        if S.body_state[a] == AWAKE:
-            S.work_joint_start[a + 1] += 1
-        if b >= 0 and S.body_state[ti.max(b, 0)] == AWAKE:
-            S.work_joint_start[b + 1] += 1
-    S.work_start[0] = 0
-    S.work_joint_start[0] = 0
-    for b in range(count):
-        S.work_start[b + 1] += S.work_start[b]
-        S.work_joint_start[b + 1] += S.work_joint_start[b]
-    for back in range(active):
-        r = active - 1 - back
-        a, b = S.work_pair[r][0], S.work_pair[r][1]
-        if S.body_state[a] == AWAKE:
-            S.work_start[a + 1] -= 1
-            S.work_side[S.work_start[a + 1]] = 2 * r
-        if b >= 0 and S.body_state[ti.max(b, 0)] == AWAKE:
-            S.work_start[b + 1] -= 1
-            S.work_side[S.work_start[b + 1]] = 2 * r + 1
-    for back in range(joints):
-        j = joints - 1 - back
-        a, b = S.row_body[j][0], S.row_body[j][1]
-        if S.body_state[a] == AWAKE:
-            S.work_joint_start[a + 1] -= 1
-            S.work_joint_side[S.work_joint_start[a + 1]] = 2 * j
-        if b >= 0 and S.body_state[ti.max(b, 0)] == AWAKE:
-            S.work_joint_start[b + 1] -= 1
-            S.work_joint_side[S.work_joint_start[b + 1]] = 2 * j + 1
-    # start[b + 1] has come down to the beginning of b's rows: shift, and close the end
-    for b in range(count):
-        S.work_start[b] = S.work_start[b + 1]
-        S.work_joint_start[b] = S.work_joint_start[b + 1]
-    sides = 0
-    joint_sides = 0
-    for r in range(active):
-        sides += ti.cast(S.body_state[S.work_pair[r][0]] == AWAKE, ti.i32)
-        if S.work_pair[r][1] >= 0:
-            sides += ti.cast(S.body_state[S.work_pair[r][1]] == AWAKE, ti.i32)
-    for j in range(joints):
-        joint_sides += ti.cast(S.body_state[S.row_body[j][0]] == AWAKE, ti.i32)
-        if S.row_body[j][1] >= 0:
-            joint_sides += ti.cast(S.body_state[S.row_body[j][1]] == AWAKE, ti.i32)
-    S.work_start[count] = sides
-    S.work_joint_start[count] = joint_sides
-    # greedy colours in index order
-    colours = 0
-    for c in range(COLOURS + 2):
-        S.work_colour_start[c] = 0
-    for b in range(count):
-        if S.body_state[b] == AWAKE:
-            used = ti.i64(0)
-            for s in range(S.work_start[b], S.work_start[b + 1]):
-                pair = S.work_pair[S.work_side[s] >> 1]
-                o = pair[0] + pair[1] - b
-                if o >= 0 and S.work_colour[ti.max(o, 0)] >= 0:
-                    used |= ti.i64(1) << S.work_colour[o]
-            for s in range(S.work_joint_start[b], S.work_joint_start[b + 1]):
-                pair = S.row_body[S.work_joint_side[s] >> 1]
-                o = pair[0] + pair[1] - b
-                if o >= 0 and S.work_colour[ti.max(o, 0)] >= 0:
-                    used |= ti.i64(1) << S.work_colour[o]
-            c = 0
-            while c < COLOURS and (used >> c) & 1 == 1:
-                c += 1
-            S.work_colour[b] = c
-            colours = ti.max(colours, c + 1)
-            S.work_colour_start[c + 1] += 1
-    for c in range(COLOURS + 1):
-        S.work_colour_start[c + 1] += S.work_colour_start[c]
-    for back in range(count):
-        b = count - 1 - back
-        if S.body_state[b] == AWAKE:
-            c = S.work_colour[b] + 1
-            S.work_colour_start[c] -= 1
-            S.work_order[S.work_colour_start[c]] = b
-    for c in range(COLOURS + 1):
-        S.work_colour_start[c] = S.work_colour_start[c + 1]
-    S.work_colour_start[COLOURS + 1] = awake
-    for c in range(COLOURS + 1):
-        if c >= colours:
-            S.work_colour_start[c] = awake
     S.work_count[0] = awake
-    S.work_count[1] = colours
     S.work_count[2] = points
     S.work_count[3] = active
+    sides_order(S, joints, count, active, awake)
 
 
 @ti.func
