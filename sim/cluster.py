@@ -8,21 +8,16 @@ Mass properties and momentum of the parts of a split cluster are those of sim/wo
 from __future__ import annotations
 
 import numpy as np
-from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import connected_components
 
 from shot.results import BOND_BROKEN, BOND_INTACT, GROUND, Bonds
+from sim.linked import lowest_linked
 
 
 def clusters(bonds: Bonds, state: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """(F) i32 labels and (F) bool held by the ground, for bond states (B)."""
     a, b = bonds.fragment_a, bonds.fragment_b
     joins = (state == BOND_INTACT) & (b != GROUND)
-    graph = csr_matrix((np.ones(np.count_nonzero(joins), np.int8), (a[joins], b[joins])), shape=(count, count))
-    _, component = connected_components(graph, directed=False)
-    lowest = np.full(component.max(initial=-1) + 1, count)
-    np.minimum.at(lowest, component, np.arange(count))
-    label = lowest[component].astype(np.int32)
+    label = lowest_linked(a[joins], b[joins], count)
     held = np.zeros(count, bool)
     held[label[a[(state == BOND_INTACT) & (b == GROUND)]]] = True
     return label, held[label]

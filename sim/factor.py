@@ -12,7 +12,6 @@ has no more fill than the whole. Pivots are whole blocks and are not searched fo
 that stay regular. One thread, fixed order of all sums.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -94,7 +93,7 @@ class Factors:
     def solve(self, place: np.ndarray, f: np.ndarray) -> np.ndarray:
         """(n, 6) answer to f (n, 6), whose rows are the rows `place` (n) i32 here; other rows bear nothing."""
         x = np.empty((len(f), 6))
-        _solve(self.start, self.row, self.lower, self.inverse, self.spans(place), place, np.empty((self.rows, 6)), f, x)
+        _solve(*self.arrays, self.spans(place), place, np.empty((self.rows, 6)), f, x)
         return x
 
     def spans(self, place: np.ndarray) -> np.ndarray:
@@ -103,37 +102,24 @@ class Factors:
         some[place] = True
         return np.array([end for span in self.span if some[span[0] : span[1]].any() for end in span], np.int32)
 
+    @property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """What `substitute` needs: first blocks, rows, blocks of L, D^-1."""
+        return self.start, self.row, self.lower, self.inverse
+
     def gradients(
         self, place: np.ndarray, K: sparse.bsr_matrix, M: np.ndarray, kappa: float, mu: float, start: np.ndarray, f: np.ndarray,  # noqa: N803
-        u: np.ndarray, tolerance: float, limit: int, deflation: "Deflation | None" = None,
+        u: np.ndarray, tolerance: float, limit: int,
     ) -> tuple[np.ndarray, int, np.ndarray]:
-        """Solve (kappa K + mu M) u = f from u (n, 6) by conjugate gradients with these as preconditioner, or as the coarse level of a
-        `deflation`; cluster k, from row start[k], has scalars and a stop of its own. Solution, iterations, (m) bool: converged."""
+        """Solve (kappa K + mu M) u = f from u (n, 6) by conjugate gradients with these as preconditioner; cluster k, from row start[k], has
+        scalars and a stop of its own. Solution, iterations, (m) bool: converged."""
         n, m = len(f), len(start)
         u, ends, told = u.copy(), np.r_[start, n].astype(np.int32), np.zeros(m + 1, np.int32)
-        fine = _NONE if deflation is None else deflation
         _gradients(
-            self.start, self.row, self.lower, self.inverse, self.spans(place), place, np.empty((self.rows, 6)),
-            K.indptr, K.indices, K.data, M, kappa, mu, fine.diagonal, fine.mode, fine.aggregate, fine.first, fine.column, fine.strip,
-            ends, f, u, np.empty((4 * n + 2 * len(place), 6)), np.empty(m), told, tolerance, limit, int(deflation is not None),
+            *self.arrays, self.spans(place), place, np.empty((self.rows, 6)), K.indptr, K.indices, K.data, M, kappa, mu, ends, f, u,
+            np.empty((4 * n, 6)), np.empty(m), told, tolerance, limit,
         )
         return u, int(told[m]), told[:m] == 0
-
-
-@dataclass(frozen=True)
-class Deflation:
-    """The fine level of a preconditioner: A-DEF2 of a block Jacobi."""
-
-    diagonal: np.ndarray  # (n, 6, 6) inverse of A's diagonal blocks
-    mode: np.ndarray  # (n, 6, 6) Z: each row's block, in its aggregate's column
-    aggregate: np.ndarray  # (n) i32
-    first: np.ndarray  # (n + 1) i32 A Z in compressed rows of blocks
-    column: np.ndarray  # i32
-    strip: np.ndarray  # (blocks, 6, 6)
-
-
-_ONE, _ZERO = np.zeros((1, 6, 6)), np.zeros(1, np.int32)
-_NONE = Deflation(_ONE, _ONE, _ZERO, _ZERO, _ZERO, _ONE)
 
 
 def elimination_rank(count: int, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -264,7 +250,8 @@ def substitute(
     start: ti.template(), row: ti.template(), lower: ti.template(), inverse: ti.template(), span: ti.template(), place: ti.template(),
     x: ti.template(), source: ti.template(), source_from: ti.i32, target: ti.template(), target_from: ti.i32,
 ):
-    """target = A^-1 source, for the matrices of these spans; x (rows) is scratch."""
+    """target = A^-1 source, for the matrices of these spans; x (rows) is scratch. The way down reads the blocks in the slower order; from a
+    transposed copy of them it takes twice as long, for they come from far memory."""
     n = place.shape[0]
     for s in range(span.shape[0] // 2):
         for j in range(span[2 * s], span[2 * s + 1]):
@@ -279,7 +266,7 @@ def substitute(
                 x[i] = x[i] - lower[p] @ y
         for back in range(span[2 * s + 1] - span[2 * s]):
             j = span[2 * s + 1] - 1 - back
-            y = inverse[j] @ x[j]
+            y = inverse[j].transpose() @ x[j]  # symmetric
             for p in range(start[j], start[j + 1]):
                 y -= lower[p].transpose() @ x[row[p]]
             x[j] = y
@@ -298,15 +285,15 @@ def _solve(
 
 @ti.kernel
 def _gradients(
-    start: Numbers, row: Numbers, lower: Blocks, inverse: Blocks, span: Numbers, place: Numbers, x: Sixes, first: Numbers, column: Numbers,
-    data: Blocks, mass: Blocks, kappa: ti.f64, mu: ti.f64, diagonal: Blocks, mode: Blocks, aggregate: Numbers, strip_first: Numbers,
-    strip_column: Numbers, strip: Blocks, ends: Numbers, f: Sixes, u: Sixes, work: Sixes, rz: Reals, told: Numbers,
-    tolerance: ti.f64, limit: ti.i32, deflated: ti.i32,
+    start: Numbers, row: Numbers, lower: Blocks, inverse: Blocks, span: Numbers, place: Numbers, x: Sixes, first: Numbers,
+    column: Numbers, data: Blocks, mass: Blocks, kappa: ti.f64, mu: ti.f64, ends: Numbers, f: Sixes, u: Sixes, work: Sixes, rz: Reals,
+    told: Numbers, tolerance: ti.f64, limit: ti.i32,
 ):
-    """work (4 n + 2 coarse): r, z, p, A p, right side and answer of the coarse level. told (m + 1): clusters that are still open, and the
-    iterations. The first round makes r = f - A u, the others step: product and solve are said once, which halves the kernel."""
-    n, m, coarse = f.shape[0], rz.shape[0], place.shape[0]
-    Z, P, AP, Y = n, 2 * n, 3 * n, 4 * n
+    """work (4 n): r, z, p, A p. told (m + 1): clusters that are still open, and the iterations. The first round makes r = f - A u, the
+    others step: product and solve are said once, which halves the kernel. The matrix is symmetric, and is read column by column: so the
+    compiler finds vector instructions."""
+    n, m = f.shape[0], rz.shape[0]
+    Z, P, AP = n, 2 * n, 3 * n
     ti.loop_config(serialize=True)
     for _ in range(1):
         for i in range(n):
@@ -318,39 +305,24 @@ def _gradients(
             iteration += 1
             for k in range(m):
                 if told[k] == 1:
-                    curvature = ti.f64(0.0)
                     for i in range(ends[k], ends[k + 1]):
-                        y = mu * (mass[i] @ work[P + i])
+                        work[AP + i] = mu * (mass[i].transpose() @ work[P + i])
+                    for i in range(ends[k], ends[k + 1]):
+                        y = kappa * work[P + i]
                         for e in range(first[i], first[i + 1]):
-                            y += kappa * (data[e] @ work[P + column[e]])
-                        work[AP + i] = y
-                        curvature += work[P + i].dot(y)
+                            work[AP + column[e]] = work[AP + column[e]] + data[e].transpose() @ y
                     if iteration == 0:
                         for i in range(ends[k], ends[k + 1]):
                             work[i] = f[i] - work[AP + i]
                     else:
+                        curvature = ti.f64(0.0)
+                        for i in range(ends[k], ends[k + 1]):
+                            curvature += work[P + i].dot(work[AP + i])
                         alpha = rz[k] / curvature if curvature > 0.0 else ti.f64(0.0)
                         for i in range(ends[k], ends[k + 1]):
                             u[i] = u[i] + alpha * work[P + i]
                             work[i] = work[i] - alpha * work[AP + i]
-            if deflated == 1:
-                for i in range(coarse):
-                    work[Y + i] = SIX(0.0)
-                for i in range(n):
-                    z = diagonal[i] @ work[i]
-                    work[Z + i] = z
-                    k = aggregate[i]
-                    work[Y + k] = work[Y + k] + mode[i].transpose() @ work[i]
-                    for e in range(strip_first[i], strip_first[i + 1]):
-                        k = strip_column[e]
-                        work[Y + k] = work[Y + k] - strip[e].transpose() @ z
-            source, target = 0, Z
-            if deflated == 1:
-                source, target = Y, Y + coarse
-            substitute(start, row, lower, inverse, span, place, x, work, source, work, target)
-            if deflated == 1:
-                for i in range(n):
-                    work[Z + i] = work[Z + i] + mode[i] @ work[Y + coarse + aggregate[i]]
+            substitute(start, row, lower, inverse, span, place, x, work, 0, work, Z)
             opened = 0
             for k in range(m):
                 if told[k] == 1:

@@ -32,20 +32,22 @@ have fixed order and no threaded BLAS is called, so the bits do not depend on th
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sparse
-from scipy.sparse.csgraph import connected_components
 
 from shot.results import GROUND, Bonds, Fragments
 from shot.rotation import cross
-from sim.assembly import stiffness_matrix, strains, turned
-from sim.factor import Deflation, Factors, elimination_rank
+from sim.assembly import rigid_motion, stiffness_matrix, strains, turned
+from sim.deflation import TwoLevel, two_level
+from sim.factor import Factors, elimination_rank
+from sim.springs import Springs, springs_of
 
 SHEAR_CHAIN = 5 / 6  # shear spring over G: Timoshenko's coefficient of a rectangle
 SHEAR_LATTICE = 2.0  # the same where the fragments' turning is shared with bonds on their other faces
-AGGREGATE = 12  # fragments; fewer make the coarse factor larger
-AGGREGATE_HOPS = 2  # from its seed: iterations grow with the bonds in a row, which slender parts have most of
+AGGREGATE = 6  # fragments; fewer make the coarse factor larger
+AGGREGATE_HOPS = 1  # from its seed: iterations grow with the bonds in a row, which slender parts have most of
 BORROW_LEAST = 64  # fragments; a factor of fewer costs no more than a few iterations
 BORROW_SIZE = 3  # largest factor, over the rows that are wanted of it, that is worth borrowing
 BORROW_LIMIT = 8  # iterations with borrowed factors that cost about as much as a new one
@@ -62,15 +64,15 @@ class Lattice:
     b: np.ndarray  # (B) fragment or GROUND
     strain_a: np.ndarray  # (B, 6, 6) S_a
     strain_b: np.ndarray  # (B, 6, 6) S_b, zero for ground bonds
-    arm_a: np.ndarray  # (B, 3) [m] r of the bond's a
-    arm_b: np.ndarray  # (B, 3) [m] r of its b, zero for ground bonds
     stiffness: np.ndarray  # (B, 6) [N/m, N m] what is left of k
     whole: np.ndarray  # (B, 6) k of the intact bond
     block: np.ndarray  # (3, B, 6, 6) S_a^T k S_a, -S_a^T k S_b, S_b^T k S_b
     mass: np.ndarray  # (F, 6, 6) [kg, kg m2]
     position: np.ndarray  # (F, 3) [m]
     box: np.ndarray  # (F) aggregate on the rest graph
+    box_rank: np.ndarray  # (F) place of its box in an elimination order of the boxes
     rank: np.ndarray  # (F) place in an elimination order of the rest graph
+    frame: np.ndarray  # (B, 15) axes R, r of the bond's a, r of its b [m], zero for ground bonds
     offset: np.ndarray  # (B, 6) s0: strain at which the bond carries nothing
     end_first: np.ndarray  # (F + 1) i32 first bond end of each fragment
     end_bond: np.ndarray  # (E) i32
@@ -79,6 +81,11 @@ class Lattice:
     version: int = 0  # counts changes of stiffness
     last: tuple | None = None  # the last system and what it was built for
     pool: Pool | None = None  # factors that may be borrowed
+
+    @property
+    def ends(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """First end of each fragment, its bond, side, other fragment."""
+        return self.end_first, self.end_bond, self.end_side, self.end_other
 
 
 def lattice_build(fragments: Fragments, bonds: Bonds) -> Lattice:
@@ -101,10 +108,11 @@ def lattice_build(fragments: Fragments, bonds: Bonds) -> Lattice:
     end_other = np.where(end_side == 0, b[end_bond], a[end_bond])
     end_first = np.searchsorted(end_fragment[order], np.arange(count + 1))
     first, bond, side, other = (np.asarray(x, np.int32) for x in (end_first, end_bond[order], end_side[order], end_other[order]))
+    inner, box = b != GROUND, _aggregates(a, b, position)
     result = Lattice(
-        a, b, strain_a, strain_b, arm_a, arm_b, whole.copy(), whole, np.zeros((3, len(a), 6, 6)), mass, position,
-        _aggregates(a, b, position), elimination_rank(count, a[b != GROUND], b[b != GROUND]), np.zeros((len(a), 6)),
-        first, bond, side, other,
+        a, b, strain_a, strain_b, whole.copy(), whole, np.zeros((3, len(a), 6, 6)), mass, position, box,
+        elimination_rank(count, box[a[inner]], box[b[inner]])[box], elimination_rank(count, a[inner], b[inner]),
+        np.concatenate([axes.reshape(-1, 9), arm_a, arm_b], axis=1), np.zeros((len(a), 6)), first, bond, side, other,
     )
     _blocks_update(result, np.arange(len(a)))
     return result
@@ -150,7 +158,7 @@ def backing(bonds: Bonds) -> np.ndarray:
 
 def bond_strains(lattice: Lattice, bond: np.ndarray, u: np.ndarray) -> np.ndarray:
     """(n, 6) s - s0, relative displacement and rotation of the two sides of some bonds; u (F, 6) of all fragments."""
-    return strains(bond, lattice.a, lattice.b, lattice.strain_a, lattice.strain_b, lattice.offset, u)
+    return strains(bond, lattice.a, lattice.b, lattice.frame, lattice.offset, u)
 
 
 def prestress(lattice: Lattice, bond: np.ndarray) -> np.ndarray:
@@ -173,17 +181,7 @@ def sway_loads(lattice: Lattice, bond: np.ndarray, u: np.ndarray) -> np.ndarray:
     wrong by N / k_s L, the shear strain at buckling; moments of second order (lateral and torsional buckling) are left out.
     """
     q = lattice.stiffness[bond] * bond_strains(lattice, bond, u)
-    return turned(bond, lattice.a, lattice.b, lattice.arm_a, lattice.arm_b, lattice.strain_a, q, u)
-
-
-@dataclass
-class TwoLevel:
-    """Preconditioner of a large A."""
-
-    fine: Deflation
-    coarse: Factors  # of Z^T A Z
-    place: np.ndarray  # (aggregates) i32 their rows there
-    rank: np.ndarray | None  # (n) order of elimination for clusters that iteration does not solve; None if they must not be factored
+    return turned(bond, lattice.a, lattice.b, lattice.frame, q, u)
 
 
 @dataclass
@@ -226,10 +224,12 @@ class System:
 
     fragment: np.ndarray  # (n)
     start: np.ndarray  # (m) first row of each cluster
-    K: sparse.bsr_matrix  # noqa: N815 the paper's letter
+    lattice: Lattice
+    held: np.ndarray  # (B) bool: its bonds
     M: np.ndarray  # (n, 6, 6)
     kappa: float
     mu: float
+    rescue: bool  # factor clusters that iteration does not solve
     inverse: Borrowed | TwoLevel | None = None  # of A
     part: list[tuple[System, np.ndarray]] = field(default_factory=list)  # in place of an inverse: small and large clusters, their rows
 
@@ -238,6 +238,16 @@ class System:
         """(m) fragments of each cluster."""
         return np.diff(np.r_[self.start, len(self.fragment)])
 
+    @cached_property
+    def springs(self) -> Springs:
+        """Its bonds as they are when first asked for."""
+        return springs_of(self.fragment, self.held, self.lattice.ends, self.lattice.stiffness, self.lattice.frame)
+
+    @cached_property
+    def K(self) -> sparse.bsr_matrix:  # noqa: N802 the paper's letter
+        """Its stiffness as it is when first asked for, which is at once where factors are made of it."""
+        return stiffness_matrix(self.fragment, self.held, *self.lattice.ends, self.lattice.block)
+
     @property
     def lenders(self) -> list[tuple[System, Borrowed]]:
         """The parts that have factors of a pool."""
@@ -245,7 +255,7 @@ class System:
 
     def stiff(self, u: np.ndarray) -> np.ndarray:
         """K u, (n, 6)."""
-        return (self.K @ u.ravel()).reshape(-1, 6)
+        return self.springs.product(u)
 
     def inertial(self, u: np.ndarray) -> np.ndarray:
         """M u, (n, 6)."""
@@ -257,11 +267,9 @@ class System:
 
     def of(self, some: np.ndarray) -> System:
         """The system of the rows `some` (n) bool alone, whole clusters, without an inverse."""
-        length, kept = np.diff(self.K.indptr), np.flatnonzero(some)
-        block, place = np.flatnonzero(np.repeat(some, length)), np.cumsum(some, dtype=np.int32) - 1
-        first = np.r_[0, np.cumsum(length[kept])].astype(np.int32)
-        K = sparse.bsr_matrix((self.K.data[block], place[self.K.indices[block]], first), shape=2 * (6 * len(kept),))
-        return System(self.fragment[kept], place[self.start[some[self.start]]], K, self.M[kept], self.kappa, self.mu)
+        place, kept = np.cumsum(some) - 1, np.flatnonzero(some)
+        start = place[self.start[some[self.start]]]
+        return System(self.fragment[kept], start, self.lattice, self.held, self.M[kept], self.kappa, self.mu, self.rescue)
 
 
 def system_of(
@@ -292,22 +300,20 @@ def system_build(
     fragment = fragment[np.argsort(cluster[fragment], kind="stable")]
     label = cluster[fragment]
     start = np.flatnonzero(np.r_[True, label[1:] != label[:-1]])
-    ends = (lattice.end_first, lattice.end_bond, lattice.end_side, lattice.end_other)
-    K = stiffness_matrix(fragment, held & wanted[lattice.a], *ends, lattice.block)
-    M = lattice.mass[fragment]
+    system = System(fragment, start, lattice, held & wanted[lattice.a], lattice.mass[fragment], kappa, mu, direct > 0)
     if mu == 0.0:
-        own = K.data[K.indptr[:-1], :3, :3]
-        mu = FREE_SHIFT * kappa * float(np.max(np.trace(own, axis1=1, axis2=2), initial=0.0) / 3 / np.min(M[:, 0, 0])) + 1e-12
-    system = System(fragment, start, K, M, kappa, mu)
+        own = system.K.data[system.K.indptr[:-1], :3, :3]
+        stiffest = float(np.max(np.trace(own, axis1=1, axis2=2), initial=0.0)) / 3
+        system.mu = FREE_SHIFT * kappa * stiffest / float(np.min(system.M[:, 0, 0])) + 1e-12
     small = np.repeat(system.counts <= direct, system.counts)
     if small.all():
-        _lend(system, pool or _pool(lattice, kappa, mu))
+        _lend(system, pool or _pool(lattice, kappa, system.mu))
     elif not small.any():
-        _two_level(system, lattice, direct > 0)
+        _two_level(system)
     else:
         system.part = [(system.of(rows), np.flatnonzero(rows)) for rows in (small, ~small)]
-        _lend(system.part[0][0], pool or _pool(lattice, kappa, mu))
-        _two_level(system.part[1][0], lattice, True)
+        _lend(system.part[0][0], pool or _pool(lattice, kappa, system.mu))
+        _two_level(system.part[1][0])
     return system
 
 
@@ -322,20 +328,12 @@ def _lend(system: System, pool: Pool) -> None:
     system.inverse = _borrowed(system, pool, np.repeat(fresh, system.counts))
 
 
-def _two_level(system: System, lattice: Lattice, rescue: bool) -> None:
-    """Solve a system by iteration, and, to `rescue` them, clusters of moderate size that it does not solve by their factor."""
-    K, diagonal = system.K, system.K.indptr[:-1]  # each row's diagonal block comes first
-    data = system.kappa * K.data
-    data[diagonal] += system.mu * system.M
-    A = sparse.bsr_matrix((data, K.indices, K.indptr), shape=K.shape)
-    row = np.repeat(np.arange(len(diagonal)), np.diff(K.indptr))
-    Z = _rigid_modes(lattice.position[system.fragment], lattice.box[system.fragment], row, K.indices)
-    AZ = sparse.bsr_matrix(A @ Z)
-    E = sparse.bsr_matrix(Z.T @ AZ)
-    count, coarse = len(E.indptr) - 1, Factors()
-    place = coarse.add(E, elimination_rank(count, np.repeat(np.arange(count), np.diff(E.indptr)), E.indices))
-    fine = Deflation(np.linalg.inv(data[diagonal]), Z.data, Z.indices, AZ.indptr, AZ.indices, np.asarray(AZ.data))
-    system.inverse = TwoLevel(fine, coarse, place, lattice.rank[system.fragment] if rescue else None)
+def _two_level(system: System) -> None:
+    """Solve a system by iteration."""
+    lattice, rows = system.lattice, system.fragment
+    system.inverse = two_level(
+        system.springs, system.M, lattice.position[rows], lattice.box[rows], lattice.box_rank[rows], system.kappa, system.mu
+    )
 
 
 def system_solve(
@@ -370,18 +368,13 @@ def system_solve(
             u[late] = factors.solve(inverse.place[late], f[late])
         return u, iterations, np.ones(len(system.start), bool)
     assert inverse is not None
-    fine = inverse.fine
-    rest = np.zeros((len(inverse.place), 6))
-    np.add.at(rest, fine.aggregate, np.einsum("nij,ni->nj", fine.mode, f - system.product(u)))
-    u = u + np.einsum("nij,nj->ni", fine.mode, inverse.coarse.solve(inverse.place, rest)[fine.aggregate])
-    form = system.K, system.M, system.kappa, system.mu
-    u, iterations, converged = inverse.coarse.gradients(inverse.place, *form, system.start, f, u, tolerance, limit, fine)
-    late = ~converged & (system.counts <= RESCUE)
-    if inverse.rank is not None and late.any():
+    u, iterations, converged = inverse.gradients(system.start, f, u, tolerance, limit)
+    late = ~converged & (system.counts <= RESCUE) & system.rescue
+    if late.any():
         rows, lone = np.repeat(late, system.counts), Factors()
         alone = system.of(rows)
-        u[rows] = lone.solve(lone.add(alone.K, inverse.rank[rows], alone.M, system.kappa, system.mu), f[rows])
-    return u, iterations, converged | (late & (inverse.rank is not None))
+        u[rows] = lone.solve(lone.add(alone.K, system.lattice.rank[alone.fragment], alone.M, system.kappa, system.mu), f[rows])
+    return u, iterations, converged | late
 
 
 def _pool(lattice: Lattice, kappa: float, mu: float) -> Pool:
@@ -400,20 +393,7 @@ def rigid_part(position: np.ndarray, mass: np.ndarray, start: np.ndarray, free: 
     """(n, 6) the rigid motion of each free cluster whose momentum equals that of p (n, 6) [kg m/s, kg m2/s]; zero in held clusters.
 
     position (n, 3), mass (n, 6, 6), rows of cluster k from start[k]; free (m) bool."""
-    if not free.any():
-        return np.zeros_like(p)
-    counts = np.diff(np.r_[start, len(p)])
-    m = mass[:, 0, 0]
-    total = np.add.reduceat(m, start)[:, None]
-    centre = np.add.reduceat(m[:, None] * position, start) / total
-    r = position - np.repeat(centre, counts, axis=0)
-    square = np.einsum("ni,ni->n", r, r)
-    inertia = mass[:, 3:, 3:] + m[:, None, None] * (square[:, None, None] * np.eye(3) - r[:, :, None] * r[:, None, :])
-    moment = np.add.reduceat(p[:, 3:] + cross(r, p[:, :3]), start)
-    v = np.add.reduceat(p[:, :3], start) / total
-    w = np.linalg.solve(np.add.reduceat(inertia, start), moment[:, :, None])[:, :, 0]
-    v, w = (np.repeat(x * free[:, None], counts, axis=0) for x in (v, w))
-    return np.concatenate([v + cross(w, r), w], axis=1)
+    return rigid_motion(position, mass, start, free, p)
 
 
 def loads_balance(position: np.ndarray, mass: np.ndarray, start: np.ndarray, free: np.ndarray, f: np.ndarray) -> np.ndarray:
@@ -434,18 +414,6 @@ def _blocks_update(lattice: Lattice, bond: np.ndarray) -> None:
     lattice.block[0, bond] = Sa.transpose(0, 2, 1) @ (k * Sa)
     lattice.block[1, bond] = -Sa.transpose(0, 2, 1) @ (k * Sb)
     lattice.block[2, bond] = Sb.transpose(0, 2, 1) @ (k * Sb)
-
-
-def _rigid_modes(position: np.ndarray, box: np.ndarray, row: np.ndarray, column: np.ndarray) -> sparse.bsr_matrix:
-    """Z (6n, 6 aggregates): the six rigid motions of each aggregate, a connected component of the bonds whose two ends lie in one box."""
-    n = len(position)
-    same = box[row] == box[column]
-    near = sparse.csr_matrix((np.ones(np.count_nonzero(same), np.int8), (row[same], column[same])), shape=(n, n))
-    count, aggregate = connected_components(near, directed=False)
-    size = np.bincount(aggregate, minlength=count)
-    centre = np.stack([np.bincount(aggregate, position[:, k], count) / size for k in range(3)], axis=1)
-    Z = _strain(np.broadcast_to(np.eye(3), (n, 3, 3)), position - centre[aggregate])
-    return sparse.bsr_matrix((Z, aggregate.astype(np.int32), np.arange(n + 1, dtype=np.int32)), shape=(6 * n, 6 * count))
 
 
 def _aggregates(a: np.ndarray, b: np.ndarray, position: np.ndarray) -> np.ndarray:
