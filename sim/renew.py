@@ -42,7 +42,7 @@ RenewPack = pack_type(
     hull="fragment span vertex_now normal_now offset loop_start loop edge lower upper",
     clip="point separation feature edge beyond arc corner side height",
     contact="pair body count normal friction gap crush crushed crushing yields axis arm_a arm_b separation feature local slip force_n "
-    "force_t penalty approach twist",
+    "force_t penalty approach twist apart",
     last="count feature force_n", work="dx dth quad row look found",
 )
 OrderPack = pack_type(
@@ -256,6 +256,7 @@ def row_write(S: ti.template(), tune: ti.template(), lane, r, m, count, normal, 
         velocity = S.body_v[bb] + S.body_w[bb].cross(arm_b) - S.body_v[ba] - S.body_w[ba].cross(arm_a)
         S.contact_arm_a[at], S.contact_arm_b[at], S.contact_local[at] = arm_a, arm_b, turn_back(q_a, p)
         S.contact_approach[at] = velocity
+        S.contact_apart[at] = 0.0
         S.contact_feature[at] = S.clip_feature[lane * CANDIDATES + k]
         S.contact_separation[at] = S.clip_separation[lane * CANDIDATES + k] + S.contact_gap[m] + S.contact_crushed[m]
         o = S.clip_edge[lane * EDGES + k]
