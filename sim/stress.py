@@ -1,4 +1,4 @@
-"""Stress in clusters of bonded fragments: the elastic lattice K u = f and its two-level solver.
+"""Stress in clusters of bonded fragments: the elastic lattice K u = f and what solves it.
 
 In: fragments and bonds at rest, the stiffness left in each bond, loads on fragments. Out: six displacements per fragment
 and, per bond, the section forces q = (N, V1, V2, T, M1, M2) in the bond's own axes (normal, axis, normal x axis), tension positive.
@@ -18,11 +18,9 @@ Everything lives in rest axes: a cluster is rigid, so its frame is the rest fram
 Solver: a small cluster is factored (sim/factor.py): in a collapse slender members and half-broken sections take the iteration 40 to
 110 rounds, and the factor of a thousand fragments costs 15 ms. A round of breaking changes a few rows of A, so earlier factors are
 borrowed: conjugate gradients with them as preconditioner take 2 iterations in the median; clusters that BORROW_LIMIT do not solve are
-factored after all. Beyond: conjugate gradients on all large clusters, each with its own scalars and its own stop. Preconditioner:
-adapted deflation A-DEF2 (Tang, Nabben, Vuik, Erlangga 2009, eq. 2.19) of a
-6x6 block Jacobi with the six rigid modes Z of every aggregate. Away from aggregate borders K Z = 0, so deflation costs a sparse strip
-and one small triangular solve, where the symmetric multiplicative cycle costs two more products with A. Aggregates are grown once
-on the rest graph; those that a crack cuts fall into their connected parts, so that no hierarchy has to be rebuilt.
+factored after all. Beyond: conjugate gradients on all large clusters, each with its own scalars and its own stop, on two levels and
+without a matrix (sim/deflation.py). Aggregates are grown once on the rest graph; those that a crack cuts fall into their connected
+parts, so that no hierarchy has to be rebuilt.
 
 Second order goes to the right side: A keeps its factor while forces change, and u = K^-1 (f - K_g u) repeated converges below the
 buckling load and grows above it, as a column does. No lateral buckling by moments, no bond that is stiffer closed than open. Sums
@@ -46,7 +44,7 @@ from sim.springs import Springs, springs_of
 
 SHEAR_CHAIN = 5 / 6  # shear spring over G: Timoshenko's coefficient of a rectangle
 SHEAR_LATTICE = 2.0  # the same where the fragments' turning is shared with bonds on their other faces
-AGGREGATE = 6  # fragments; fewer make the coarse factor larger
+AGGREGATE = 6  # fragments at most; 12 took twice the iterations, for half the coarse factor
 AGGREGATE_HOPS = 1  # from its seed: iterations grow with the bonds in a row, which slender parts have most of
 BORROW_LEAST = 64  # fragments; a factor of fewer costs no more than a few iterations
 BORROW_SIZE = 3  # largest factor, over the rows that are wanted of it, that is worth borrowing
