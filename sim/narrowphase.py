@@ -16,6 +16,7 @@ from sim.broadphase import fragment_centre, fragment_sweep, turn, turn_back
 from sim.clip import CANDIDATES, clip_hull, keep_candidate, thin
 from sim.crush import strength_left
 from sim.joint import quaternion_product
+from sim.launch import compiled_lightly
 from sim.layout import AWAKE, EDGES, POINTS, Tuning, pack_type
 
 TASK = 512  # iterations that Taichi hands to a thread at once on a CPU, whatever block_dim says: a loop over the lanes alone had one thread
@@ -391,6 +392,7 @@ def hull_ground(S: ti.template(), lane, a, height, margin, before, given, tune: 
     return thin(S, lane, count, ti.Vector([0.0, -1.0, 0.0]), 0.1 * tune.face_bias, tune.slack, before, given)
 
 
+@compiled_lightly
 @ti.kernel
 def manifolds_make(S: ManifoldPack, pairs: ti.i32, tune: Tuning):
     """Fill one contact row per pair; rows between sleepers are copied, apart ones keep count 0 and their separating face."""

@@ -20,6 +20,7 @@ import taichi as ti
 from sim.broadphase import hull_turn, moves, turn, turn_back
 from sim.clip import CANDIDATES, keep_candidate, thin
 from sim.colour import sides_order
+from sim.launch import compiled_lightly
 from sim.layout import AWAKE, EDGES, POINTS, Tuning, pack_type
 from sim.narrowphase import LANES, TASK, axis_normal, law_fill, penalty_first, points_make, separate
 from sim.quad import FORCE_N, FORCE_T, PENALTY_N, PENALTY_T, QUADS, SLIP, row_pack
@@ -119,6 +120,7 @@ def hulls_ahead(S: AheadPack, hulls: ti.i32, part: ti.f32, tune: Tuning):
             hull_turn(S, c, q, ti.cast(centre, ti.f32))
 
 
+@compiled_lightly
 @ti.kernel
 def rows_renew(S: RenewPack, looks: ti.i32, part: ti.f32, tune: Tuning):
     """Look at every pair of the list; with part < 1 at those that wait for it."""
