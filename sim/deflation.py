@@ -16,7 +16,7 @@ import numpy as np
 import scipy.sparse as sparse
 import taichi as ti
 
-from sim.factor import Factors, substitute
+from sim.factor import Factors, directions, step_or_residual, substitute
 from sim.linked import link
 from sim.springs import BLOCK, MAT3, SIX, VEC3, Springs, at_lever, inner_stiffness, levered, pull
 
@@ -294,17 +294,7 @@ def _gradients(
                         work[AP + i] = work[AP + i] - at_lever(F, G, VEC3(g[9], g[10], g[11]))
                         if j >= 0:
                             work[AP + j] = work[AP + j] + at_lever(F, G, VEC3(g[12], g[13], g[14]))
-                    if iteration <= 0:
-                        for i in range(ends[k], ends[k + 1]):
-                            work[i] = f[i] - work[AP + i]
-                    else:
-                        curvature = ti.f64(0.0)
-                        for i in range(ends[k], ends[k + 1]):
-                            curvature += work[P + i].dot(work[AP + i])
-                        alpha = rz[k] / curvature if curvature > 0.0 else ti.f64(0.0)
-                        for i in range(ends[k], ends[k + 1]):
-                            u[i] = u[i] + alpha * work[P + i]
-                            work[i] = work[i] - alpha * work[AP + i]
+                    step_or_residual(ends[k], ends[k + 1], iteration, rz[k], f, u, work, n)
             for i in range(coarse):
                 work[Y + i] = SIX(0.0)
             for i in range(n):
@@ -336,19 +326,6 @@ def _gradients(
                     u[i] = u[i] + work[Z + i]
                     work[P + i] = u[i]
             else:
-                opened = 0
-                for k in range(m):
-                    if told[k] == 1:
-                        s, energy = ti.f64(0.0), ti.f64(0.0)
-                        for i in range(ends[k], ends[k + 1]):
-                            s += work[i].dot(work[Z + i])
-                            energy += u[i].dot(f[i])
-                        beta = s / rz[k] if iteration > 0 and rz[k] > 0.0 else ti.f64(0.0)
-                        rz[k] = s
-                        told[k] = 1 if s > tolerance * tolerance * ti.max(energy, 0.0) else 0
-                        opened += told[k]
-                        for i in range(ends[k], ends[k + 1]):
-                            work[P + i] = work[Z + i] + beta * work[P + i]
-                told[m] = iteration
+                opened = directions(ends, iteration, tolerance, f, u, work, n, rz, told)
                 if opened == 0 or iteration == limit:
                     break

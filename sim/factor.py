@@ -283,6 +283,49 @@ def _solve(
         substitute(start, row, lower, inverse, span, place, x, f, 0, u, 0)
 
 
+@ti.func
+def step_or_residual(
+    begin: ti.i32, end: ti.i32, iteration: ti.i32, rz: ti.f64, f: ti.template(), u: ti.template(), work: ti.template(), n: ti.i32
+):
+    """Rows of a cluster one step along p, or, before the first, their r = f - A u; work: r, z, p, A p of n rows each."""
+    P, AP = 2 * n, 3 * n
+    if iteration <= 0:
+        for i in range(begin, end):
+            work[i] = f[i] - work[AP + i]
+    else:
+        curvature = ti.f64(0.0)
+        for i in range(begin, end):
+            curvature += work[P + i].dot(work[AP + i])
+        alpha = rz / curvature if curvature > 0.0 else ti.f64(0.0)
+        for i in range(begin, end):
+            u[i] = u[i] + alpha * work[P + i]
+            work[i] = work[i] - alpha * work[AP + i]
+
+
+@ti.func
+def directions(
+    ends: ti.template(), iteration: ti.i32, tolerance: ti.f64, f: ti.template(), u: ti.template(), work: ti.template(), n: ti.i32,
+    rz: ti.template(), told: ti.template(),
+) -> ti.i32:
+    """New p of every open cluster, with scalars and a stop of its own; how many stay open. told[m] becomes the iteration."""
+    Z, P, m = n, 2 * n, rz.shape[0]
+    opened = 0
+    for k in range(m):
+        if told[k] == 1:
+            s, energy = ti.f64(0.0), ti.f64(0.0)
+            for i in range(ends[k], ends[k + 1]):
+                s += work[i].dot(work[Z + i])
+                energy += u[i].dot(f[i])
+            beta = s / rz[k] if iteration > 0 and rz[k] > 0.0 else ti.f64(0.0)
+            rz[k] = s
+            told[k] = 1 if s > tolerance * tolerance * ti.max(energy, 0.0) else 0
+            opened += told[k]
+            for i in range(ends[k], ends[k + 1]):
+                work[P + i] = work[Z + i] + beta * work[P + i]
+    told[m] = iteration
+    return opened
+
+
 @ti.kernel
 def _gradients(
     start: Numbers, row: Numbers, lower: Blocks, inverse: Blocks, span: Numbers, place: Numbers, x: Sixes, first: Numbers,
@@ -311,31 +354,8 @@ def _gradients(
                         y = kappa * work[P + i]
                         for e in range(first[i], first[i + 1]):
                             work[AP + column[e]] = work[AP + column[e]] + data[e].transpose() @ y
-                    if iteration == 0:
-                        for i in range(ends[k], ends[k + 1]):
-                            work[i] = f[i] - work[AP + i]
-                    else:
-                        curvature = ti.f64(0.0)
-                        for i in range(ends[k], ends[k + 1]):
-                            curvature += work[P + i].dot(work[AP + i])
-                        alpha = rz[k] / curvature if curvature > 0.0 else ti.f64(0.0)
-                        for i in range(ends[k], ends[k + 1]):
-                            u[i] = u[i] + alpha * work[P + i]
-                            work[i] = work[i] - alpha * work[AP + i]
+                    step_or_residual(ends[k], ends[k + 1], iteration, rz[k], f, u, work, n)
             substitute(start, row, lower, inverse, span, place, x, work, 0, work, Z)
-            opened = 0
-            for k in range(m):
-                if told[k] == 1:
-                    s, energy = ti.f64(0.0), ti.f64(0.0)
-                    for i in range(ends[k], ends[k + 1]):
-                        s += work[i].dot(work[Z + i])
-                        energy += u[i].dot(f[i])
-                    beta = s / rz[k] if iteration > 0 and rz[k] > 0.0 else ti.f64(0.0)
-                    rz[k] = s
-                    told[k] = 1 if s > tolerance * tolerance * ti.max(energy, 0.0) else 0
-                    opened += told[k]
-                    for i in range(ends[k], ends[k + 1]):
-                        work[P + i] = work[Z + i] + beta * work[P + i]
-            told[m] = iteration
+            opened = directions(ends, iteration, tolerance, f, u, work, n, rz, told)
             if opened == 0 or iteration == limit:
                 break

@@ -592,11 +592,7 @@ def row_fill(S: ti.template(), lane, before, m, fa, b, count, normal, mu, centre
             S.contact_slip[at] = slip - slip.dot(normal) * normal
             S.contact_penalty[at] = ti.min(ti.max(tune.gamma * S.last_penalty[o], tune.penalty_min), tune.penalty_max)
         else:
-            S.contact_force_n[at] = 0.0
-            S.contact_force_t[at] = ti.Vector([0.0, 0.0, 0.0])
-            S.contact_slip[at] = ti.Vector([0.0, 0.0, 0.0])
-            stiff = penalty_first(S, ba, bb, count, normal.dot(velocity), S.contact_separation[at], tune)
-            S.contact_penalty[at] = ti.Vector([stiff, stiff])
+            point_fresh(S, at, ba, bb, count, normal.dot(velocity), tune)
     if held(S, before) or slips < tune.hold_speed:
         mu *= tune.stiction
     S.contact_friction[m] = mu
@@ -624,6 +620,16 @@ def held(S: ti.template(), before):
             o = before * POINTS + k
             holds |= S.last_force_t[o].norm() < -(1.0 - SATURATED) * S.last_friction[before] * S.last_force_n[o]
     return holds
+
+
+@ti.func
+def point_fresh(S: ti.template(), at, a, b, count, opening, tune: ti.template()):
+    """A point that bore nothing before; its separation is there."""
+    S.contact_force_n[at] = 0.0
+    S.contact_force_t[at] = ti.Vector([0.0, 0.0, 0.0])
+    S.contact_slip[at] = ti.Vector([0.0, 0.0, 0.0])
+    stiff = penalty_first(S, a, b, count, opening, S.contact_separation[at], tune)
+    S.contact_penalty[at] = ti.Vector([stiff, stiff])
 
 
 @ti.func

@@ -22,7 +22,7 @@ from sim.clip import CANDIDATES, keep_candidate, thin
 from sim.colour import sides_order
 from sim.launch import compiled_lightly
 from sim.layout import AWAKE, EDGES, POINTS, Tuning, pack_type
-from sim.narrowphase import LANES, TASK, axis_normal, law_fill, penalty_first, points_make, separate
+from sim.narrowphase import LANES, TASK, axis_normal, law_fill, point_fresh, points_make, separate
 from sim.quad import FORCE_N, FORCE_T, PENALTY_N, PENALTY_T, QUADS, SLIP, row_pack
 from sim.sweep import turned
 
@@ -270,11 +270,7 @@ def row_write(S: ti.template(), tune: ti.template(), lane, r, m, count, normal, 
             S.contact_slip[at] = slip - slip.dot(normal) * normal
             S.contact_penalty[at] = ti.Vector([of_point(S, base + PENALTY_N, o), of_point(S, base + PENALTY_T, o)])
         else:
-            S.contact_force_n[at] = 0.0
-            S.contact_force_t[at] = ti.Vector([0.0, 0.0, 0.0])
-            S.contact_slip[at] = ti.Vector([0.0, 0.0, 0.0])
-            stiff = penalty_first(S, ba, bb, count, normal.dot(velocity), S.contact_separation[at], tune)
-            S.contact_penalty[at] = ti.Vector([stiff, stiff])
+            point_fresh(S, at, ba, bb, count, normal.dot(velocity), tune)
     S.contact_count[m] = count
     S.contact_normal[m] = normal
     S.contact_twist[m] = ti.Vector([0.0, 0.0, 0.0, 0.0])  # not to be used again: made for where the hulls will not be
