@@ -89,6 +89,8 @@ class Entry:
             warn(f"{self.stage}: {bad} is damaged; making it again")
             self.demote()
             return False
+        if self.lock.exists() and self._stale():  # of a writer that was killed between publishing and letting go
+            self.lock.unlink(missing_ok=True)
         return set(frames) <= set(manifest["frames"])
 
     def _damage(self, manifest: dict[str, Any], deep: bool) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -139,6 +140,14 @@ def test_kill_9_loses_at_most_the_frame_in_flight(tmp_path: Path):
     whole = [Entry("draw", "k0", tmp_path / name).whole for name in "ab"]
     for path in sorted(p for p in whole[0].iterdir()):
         assert path.read_bytes() == (whole[1] / path.name).read_bytes()
+
+
+def test_lock_of_a_writer_killed_after_publishing(tmp_path: Path):
+    """kill -9 between the rename and the end of the lock: whoever finds the result whole drops the lock, unless its writer lives."""
+    entry = made(tmp_path)
+    entry.lock.write_text(f"{socket.gethostname()} {os.getpid()} 1")  # a start time of no living process
+    assert entry.hit(FRAMES, pytest.fail) and not entry.lock.exists()
+    assert entry._take() and entry.hit(FRAMES, pytest.fail) and entry.lock.exists()
 
 
 def test_two_writers_do_not_mix(tmp_path: Path):
