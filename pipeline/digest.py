@@ -45,12 +45,7 @@ def sources_digest(module: str) -> str:
         if path is None or path in seen:
             continue
         seen.add(path)
-        for node in ast.walk(ast.parse(path.read_bytes())):
-            if isinstance(node, ast.Import):
-                todo += [_module_file(alias.name) for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-                todo.append(_module_file(node.module))
-                todo += [_module_file(f"{node.module}.{alias.name}") for alias in node.names]
+        todo += [_module_file(name) for name in _file_read(path)[1]]
         if (path.parent / "shaders").is_dir():
             todo += [p for p in (path.parent / "shaders").iterdir() if p.suffix == ".py"]
             seen |= {p for p in (path.parent / "shaders").iterdir() if p.is_file() and p.suffix != ".py"}
@@ -61,14 +56,22 @@ def sources_digest(module: str) -> str:
 
 def code_digest(path: Path) -> str:
     """Digest of what a file does: comments, docstrings and layout of Python do not count."""
-    if path.suffix != ".py":
-        return file_digest(path)
-    tree = ast.parse(path.read_bytes())
+    return _file_read(path)[0] if path.suffix == ".py" else file_digest(path)
+
+
+@cache
+def _file_read(path: Path) -> tuple[str, tuple[str, ...]]:
+    """Digest of a Python file without comments, docstrings and layout; what it may import. Read once: each stage asks for most files."""
+    tree, names = ast.parse(path.read_bytes()), []
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
             body[0].value.value = None
-    return digest(ast.dump(tree))
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return digest(ast.dump(tree)), tuple(names)
 
 
 def _module_file(name: str) -> Path | None:

@@ -127,7 +127,7 @@ class Work:
         self.cell = float(1.25 * np.median(extent.max(axis=1)))  # [m]
         self.mask = (1 << int(np.ceil(np.log2(2.0 * world.hulls.count + 64)))) - 1
         self.entries = int(np.prod(extent / self.cell + 2.0, axis=1).sum()) + 64
-        self.pushed = True
+        self.pushed = False  # by accelerations of the last step
         sizes = dict.fromkeys(("point", "separation", "feature"), CANDIDATES) | {"arc": ARCS}
         self.clip = {k: ti.ndarray(e, LANES * sizes.get(k, EDGES)) for k, e in CLIP.items()}
         self.row = {k: ti.ndarray(e, self.joints) for k, e in JOINT_ROW.items()}
@@ -147,9 +147,7 @@ class Work:
         sizes = {"start": self.mask + 4, "hull": entries, "cell": entries, "first": world.hulls.count + 1, "need": 2}
         sizes |= {f"still_{k}": sizes[k] for k in ("start", "hull", "cell")}
         sizes |= dict.fromkeys(("still", "sweep", "out", "ahead", "low", "high"), world.hulls.count)
-        self.grid = {k: ti.ndarray(e, sizes.get(k, pairs)) for k, e in GRID.items()}
-        for k in ("still", "still_start"):
-            self.grid[k].fill(0)
+        self.grid = {k: ti.ndarray(e, sizes.get(k, pairs)) for k, e in GRID.items()}  # Taichi makes them all zero
         sizes = dict.fromkeys(("active", "row", "look", "found", "plane", "law", "pair"), pairs)
         sizes |= {"side": 2 * pairs, "joint_side": 2 * self.joints, "sum": SUMS * self.count, "quad": QUADS * pairs}
         sizes |= {"start": self.count + 1, "joint_start": self.count + 1}
@@ -157,7 +155,6 @@ class Work:
         for k, e in WORK.items():
             if k not in self.array or self.array[k].shape[0] < sizes.get(k, self.count):
                 self.array[k] = ti.ndarray(e, sizes.get(k, self.count))
-                self.array[k].fill(0)
         self.packs, self.launches = {}, {}
 
     def lay(self, rest: Rest) -> None:

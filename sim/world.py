@@ -56,9 +56,7 @@ class Table:
     array: dict = field(default_factory=dict)
 
     def __post_init__(self):
-        self.array = {k: ti.ndarray(e, max(1, self.length(k))) for k, e in self.columns.items()}
-        for a in self.array.values():
-            a.fill(0)
+        self.array = {k: ti.ndarray(e, max(1, self.length(k))) for k, e in self.columns.items()}  # Taichi makes them all zero
 
     def length(self, name: str) -> int:
         """Rows of a column."""

@@ -38,6 +38,19 @@ def test_every_element_type_comes_back_bit_for_bit(column, table):
         assert column.column_read(array).tobytes() == values.tobytes() == array.to_numpy().tobytes(), name
 
 
+@pytest.mark.parametrize("table", [BODY, FRAGMENT, CONTACT, JOINT], ids=["body", "fragment", "contact", "joint"])
+def test_a_new_array_is_zero(taichi, table):
+    """Tables rely on it, also where the memory was another array's a moment ago."""
+    from sim import column
+
+    for element in table.values():
+        for rows in (3, 3, 40000):
+            array = taichi.ndarray(element, rows)
+            assert not column.column_read(array).any()
+            column.column_write(array, np.ones((rows, *array.element_shape)))
+            del array
+
+
 def test_rows_in_use_are_read_and_written_alone(column):
     """Fewer rows than there is room for leave the others as they are, and what is read does not follow the device."""
     array, values = filled(column, BODY["inertia"])
