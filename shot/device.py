@@ -49,7 +49,6 @@ def taichi_open(arch: Arch = "cpu", threads: int = 0, debug: bool = False) -> No
     denormals_keep()
     if not debug:
         _positions_shorten()
-        _callers_forget()
     _sources_keep()
     _opened = wanted
 
@@ -92,9 +91,12 @@ def _init(ti: Any, arch: Arch, threads: int, debug: bool) -> None:
 
 
 def _positions_shorten() -> None:
-    """Let Taichi name file, line and source of a syntax node for its messages, but not draw the line with carets.
+    """Let Taichi write down less of where things are: of a syntax node file, line and source, not the line with carets; of an array
+    nothing, instead of the text of all calls that led to it.
 
-    It does so for every node of every kernel, wanted or not: half of the time that a kernel from the offline cache takes to start."""
+    It does so for every node of every kernel, wanted or not: half of the time that a kernel from the offline cache takes to start. For an
+    array it takes up to 2 ms, by the depth of the stack."""
+    from taichi.lang import _ndarray, matrix
     from taichi.lang.ast.ast_transformer_utils import ASTTransformerContext
 
     def position(self: Any, node: Any) -> str:
@@ -102,12 +104,6 @@ def _positions_shorten() -> None:
         return f'File "{self.file}", line {node.lineno + self.lineno_offset}, in {self.func.func.__name__}:\n{source}\n'
 
     ASTTransformerContext.get_pos_info = position
-
-
-def _callers_forget() -> None:
-    """Let Taichi not write down, for each array, all calls that led to it: up to 2 ms an array, by the depth of the stack."""
-    from taichi.lang import _ndarray, matrix
-
     for module in (_ndarray, matrix):
         vars(module)["get_traceback"] = lambda stacklevel=1: ""
 

@@ -20,10 +20,11 @@ def taichi(tmp_path_factory):
     Taichi keeps compiled kernels when a process ends. Where there are none yet, a child simulates two frames first: else each process
     that tests start would compile all of them, beside this one."""
     import taichi as ti
+    from taichi.lang import impl
 
     from shot.device import taichi_open
 
-    kernels = Path(os.environ.get("TI_OFFLINE_CACHE_FILE_PATH") or ti.lang.impl.default_cfg().offline_cache_file_path)
+    kernels = Path(os.environ.get("TI_OFFLINE_CACHE_FILE_PATH") or impl.default_cfg().offline_cache_file_path)
     if next(kernels.rglob("*.tic"), None) is None:
         folder = tmp_path_factory.mktemp("kernels")
         shot = str(ROOT / "tests" / "shots" / "tiny_frame.toml")
